@@ -1,0 +1,105 @@
+"""The `mt2` command: embeddings and key signatures of sound files."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+from transformers.utils import logging
+
+from mt2_music.feature_extraction import MT2FeatureExtractor
+
+from .embed import check_key_model, embed_audio, estimate_key
+from .modeling_mt2 import MT2ForPreTraining, MT2Model
+
+
+def each_file(files: list[str], work: Callable[[str], Any]) -> Iterator[tuple[str, Any, str | None]]:
+    """Do the work for every file; a file that cannot be used gives its reason and does not stop the rest."""
+    for file in tqdm(files, unit="file", disable=len(files) < 2 or not sys.stderr.isatty()):
+        try:
+            yield file, work(file), None
+        except (ValueError, OSError) as error:
+            print(f"{file}: {error}", file=sys.stderr)
+            yield file, None, str(error)
+
+
+def embed(arguments: argparse.Namespace) -> int:
+    """Write the embeddings of all readable files to one npz file."""
+    model = MT2Model.from_pretrained(arguments.model).eval()
+    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    done = [
+        (file, vectors)
+        for file, vectors, error in each_file(arguments.files, lambda file: embed_audio(model, extractor, file))
+        if error is None
+    ]
+    if not done:
+        print("no file could be embedded; nothing was written", file=sys.stderr)
+        return 1
+    arrays = {name: np.stack([vectors[name] for _, vectors in done]) for name in done[0][1]}
+    write_npz(arguments.output, files=np.array([file for file, _ in done]), **arrays)
+    return int(len(done) < len(arguments.files))
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays so that the file is either complete or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def key(arguments: argparse.Namespace) -> int:
+    """Print the key signature of every readable file."""
+    model = MT2ForPreTraining.from_pretrained(arguments.model).eval()
+    check_key_model(model)
+    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    results: list[dict[str, Any]] = []
+    for file, estimate, error in each_file(arguments.files, lambda file: estimate_key(model, extractor, file)):
+        if estimate is None:
+            results.append({"file": file, "error": error})
+            continue
+        profile = [round(float(value), 6) for value in estimate.profile]
+        confidence = round(estimate.confidence, 6)
+        results.append(
+            {"file": file, "signature": estimate.signature, "profile": profile, "confidence": confidence}
+        )
+        if not arguments.json:
+            print(f"{file}\t{estimate.name}\t{estimate.confidence:.2f}")
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+    return int(any("error" in result for result in results))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
+    parser = argparse.ArgumentParser(prog="mt2", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="{embed,key}")
+    for function, summary in ((embed, "write embeddings to an npz file"), (key, "estimate key signatures")):
+        command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
+        command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3")
+        command.add_argument("--model", required=True, help="folder or Hub name of a published model")
+        command.set_defaults(run=function)
+        if function is embed:
+            command.add_argument("-o", "--output", required=True, type=Path, help="npz file to write")
+        else:
+            command.add_argument("--json", action="store_true", help="print one list of objects")
+    arguments = parser.parse_args(argv)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return arguments.run(arguments)
+    except (OSError, ValueError) as error:
+        print(f"mt2: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

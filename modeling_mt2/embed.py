@@ -1,0 +1,132 @@
+"""Songs to embeddings and to key signatures, with a published model."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mt2_music.feature_extraction import MT2FeatureExtractor
+
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForPreTraining, MT2Model
+
+SIGNATURES = tuple(
+    f"{major} major / {minor} minor"
+    for major, minor in zip(
+        ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"),
+        ("A", "Bb", "B", "C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#"),
+        strict=True,
+    )
+)
+
+
+@dataclass(frozen=True)
+class KeyEstimate:
+    """Key signature of a song.
+
+    Args:
+        signature: pitch class of the major key with that signature, C = 0.
+        profile: probability of each signature, (12,), index = that pitch class; sums to 1.
+        confidence: probability of the named one.
+    """
+
+    signature: int
+    profile: np.ndarray
+    confidence: float
+
+    @property
+    def name(self) -> str:
+        """Both keys with the signature, such as "C major / A minor"."""
+        return SIGNATURES[self.signature]
+
+
+@torch.no_grad()
+def embed_audio(
+    model: MT2Model, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None = None
+) -> dict[str, np.ndarray]:
+    """Embed one song of any length.
+
+    Args:
+        model: in evaluation mode, as `from_pretrained` returns it.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+
+    Returns:
+        float32 vectors (hidden_size,): "mean" of the class tokens, the best all-rounder, and each of "equivariant"
+        (key, harmony) and "contrastive" (timbre, style) that the model has. The windows of a long song are averaged.
+
+    Raises:
+        ValueError, FileNotFoundError: the audio cannot be used; the message says why.
+    """
+    inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
+    outputs = model(**inputs)
+    embeddings = {
+        "mean": outputs.pooler_output,
+        "equivariant": outputs.equivariant_embeds,
+        "contrastive": outputs.contrastive_embeds,
+    }
+    return {name: value[0].float().cpu().numpy() for name, value in embeddings.items() if value is not None}
+
+
+@torch.no_grad()
+def mean_profile(model: MT2ForPreTraining, input_features: Tensor) -> Tensor:
+    """Average the key signature profiles of a song's windows, weighted with their lengths.
+
+    Args:
+        model: with an equivariant token, in evaluation mode.
+        input_features: frames of one song, (T, input_size).
+
+    Returns:
+        (12,) float32 on the CPU, in the model's own rotation: index `config.key_calibration` is C major.
+    """
+    length, num_frames = model.config.max_frames, len(input_features)
+    num_windows = math.ceil(num_frames / length)
+    padding = (0, 0, 0, num_windows * length - num_frames)
+    windows = torch.nn.functional.pad(input_features, padding).unflatten(0, (num_windows, length))
+    mask = (torch.arange(num_windows * length) < num_frames).unflatten(0, (num_windows, length))
+    profiles = torch.cat(
+        [
+            model(some.to(model.device), attention_mask=valid.to(model.device)).key_signature_profile.cpu()
+            for some, valid in zip(windows.split(WINDOWS_PER_CHUNK), mask.split(WINDOWS_PER_CHUNK), strict=True)
+        ]
+    )
+    return (profiles * mask.sum(1, keepdim=True)).sum(0) / num_frames
+
+
+def estimate_key(
+    model: MT2ForPreTraining, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None = None
+) -> KeyEstimate:
+    """Estimate the key signature of one song, without any training on keys.
+
+    Args:
+        model: calibrated pre-training model, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+
+    Raises:
+        ValueError: the model has no equivariant token or no calibration, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    check_key_model(model)
+    features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
+    profile = mean_profile(model, features).roll(-model.config.key_calibration).numpy()
+    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
+
+
+def check_key_model(model: MT2ForPreTraining) -> None:
+    """Refuse a model that cannot name keys.
+
+    Raises:
+        ValueError: it has no equivariant token, or was never calibrated.
+    """
+    if "equivariant" not in model.config.class_tokens:
+        raise ValueError("this model has no equivariant token and knows no keys")
+    if model.config.key_calibration is None:
+        raise ValueError(
+            "this model has no key_calibration: publish it with `python -m mt2_music.train.publish`, which finds "
+            "the profile index of C major"
+        )

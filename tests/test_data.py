@@ -1,0 +1,148 @@
+"""Training items: what is read, what is left out and why, and that draws depend on (seed, index) alone."""
+
+import json
+import logging
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from mt2_music.train.data import WindowPairs, scan_dataset, scan_folder
+
+from support import RATE, song, tone
+
+
+def pairs(tracks, **changes):
+    settings = {"num_items": 40, "batch_size": 4, "window_seconds": 1.0, "max_gap_seconds": 2.0, "seed": 0}
+    settings |= {"sampling_rate": RATE, "transpositions": (-8, 7), "transpose_b": True}
+    return WindowPairs(tracks, **{**settings, **changes})
+
+
+def test_finds_nested_audio_and_names_what_it_leaves_out(music_folder, tmp_path, caplog):
+    folder = tmp_path / "all"
+    (folder / "deeper").mkdir(parents=True)
+    for path in music_folder.rglob("*.*"):
+        (folder / path.relative_to(music_folder)).write_bytes(path.read_bytes())
+    ogg = next(folder.rglob("*.ogg")).read_bytes()
+    (folder / "corrupt.ogg").write_bytes(ogg[:200] + bytes(2000))
+    (folder / "text.mp3").write_text("not music " * 100)
+    soundfile.write(folder / "empty.wav", np.zeros(0), RATE)
+    soundfile.write(folder / "short.wav", tone(440, 0.3), RATE)
+    (folder / "notes.txt").write_text("a text file")
+    tracks = scan_folder(folder, min_seconds=1.0)
+    assert len(tracks) == 12
+    with caplog.at_level(logging.INFO):
+        tracks.report(tmp_path / "left_out.json")
+    reasons = {item["name"].rsplit("/")[-1]: item["reason"] for item in json.loads((tmp_path / "left_out.json").read_text())}
+    assert reasons.keys() == {"corrupt.ogg", "text.mp3", "empty.wav", "short.wav", "notes.txt"}
+    assert "0.30 s long" in reasons["short.wav"]
+    assert "not an audio file" in reasons["notes.txt"]
+    assert "no audio" in reasons["empty.wav"]
+    assert all(name in caplog.text for name in reasons)
+    assert "5 files left out" in caplog.text
+
+
+def test_useless_folders_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        scan_folder(tmp_path / "missing", 1.0)
+    with pytest.raises(ValueError, match="0 audio files"):
+        scan_folder(tmp_path, 1.0)
+    soundfile.write(tmp_path / "good.wav", song(0), RATE)
+    for index in range(2):
+        (tmp_path / f"bad {index}.wav").write_text("no")
+    with pytest.raises(ValueError, match="2 unreadable"):
+        scan_folder(tmp_path, 1.0)
+
+
+def test_reads_the_wanted_part_only(tmp_path, monkeypatch):
+    audio = song(1, 20.0)
+    soundfile.write(tmp_path / "long.wav", audio, RATE, subtype="FLOAT")
+    tracks = scan_folder(tmp_path, 1.0)
+    read = []
+    original = soundfile.SoundFile.read
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, frames=-1, **kw: read.append(frames) or original(self, frames, **kw)
+    )
+    got = tracks.read(0, 12.5, RATE, RATE)
+    assert np.array_equal(got, audio[int(12.5 * RATE) :][:RATE])
+    assert read == [RATE]
+
+
+def test_items_depend_on_seed_and_index_alone(music_folder):
+    tracks = scan_folder(music_folder, 1.0)
+    first, again, other = pairs(tracks), pairs(tracks), pairs(tracks, seed=1)
+    order = np.random.default_rng(0).permutation(40)
+    items = {int(index): again[int(index)] for index in order}
+    for index in range(40):
+        assert all(torch.equal(first[index][name], items[index][name]) for name in items[index])
+    assert not torch.equal(first[0]["waveforms"], other[0]["waveforms"])
+    assert not torch.equal(first[0]["waveforms"], first[12]["waveforms"])  # the next pass draws anew
+    assert first[0]["waveforms"].shape == (2, RATE)
+
+
+def test_no_batch_holds_a_track_twice(music_folder, monkeypatch):
+    tracks = scan_folder(music_folder, 1.0)
+    dataset = pairs(tracks, batch_size=5, num_items=60)
+    drawn = []
+    monkeypatch.setattr(dataset, "_draw", lambda track, rng: drawn.append(track) or (np.zeros((2, RATE)), 1))
+    [dataset[index] for index in range(60)]
+    assert all(len(set(drawn[start : start + 5])) == 5 for start in range(0, 60, 5))
+    assert set(drawn) == set(range(12))
+    with pytest.raises(ValueError, match="its own negative"):
+        pairs(tracks, batch_size=13)
+
+
+def test_windows_lie_close_and_apart(music_folder):
+    dataset = pairs(scan_folder(music_folder, 1.0))
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        first, second = dataset._starts(60.0, rng)
+        assert 1.0 <= abs(first - second) <= 3.0
+        assert 0 <= min(first, second) <= max(first, second) <= 59.0
+    assert dataset._starts(1.0, rng) == (0.0, 0.0)
+
+
+def test_transpositions_are_fair(music_folder):
+    dataset = pairs(scan_folder(music_folder, 1.0), num_items=400)
+    dataset._draw = lambda track, rng: (np.zeros((2, 4)), 1)
+    drawn = torch.stack([dataset[index]["transpositions"] for index in range(400)])
+    assert drawn.min() == -8
+    assert drawn.max() == 7
+    assert (drawn[:, 0] != drawn[:, 2]).all()
+    counts = torch.bincount(drawn.flatten() + 8, minlength=16)
+    assert counts.min() > 45  # 75 expected of each
+    same = pairs(dataset.tracks, transpose_b=False)
+    assert all(item[0] == item[1] for item in (same[index]["transpositions"] for index in range(20)))
+
+
+def test_silence_and_failing_files_are_drawn_again(tmp_path, caplog):
+    audio = song(2, 10.0)
+    audio[: 8 * RATE] = 0
+    for index in range(3):
+        soundfile.write(tmp_path / f"mostly silent {index}.wav", audio, RATE)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(10 * RATE), RATE)
+    tracks = scan_folder(tmp_path, 1.0)
+    items = [pairs(tracks, batch_size=2)[index] for index in range(40)]
+    levels = torch.stack([item["waveforms"].square().mean(1) for item in items])
+    assert (levels > 1e-6).all()
+    assert sum(int(item["num_draws"]) for item in items) > 60
+    (tmp_path / "mostly silent 0.wav").write_text("gone bad since it was scanned")
+    assert all((pairs(tracks, batch_size=2)[index]["waveforms"].square().mean(1) > 1e-6).all() for index in range(8))
+    assert "mostly silent 0.wav" in caplog.text
+
+
+def test_datasets_with_an_audio_column(music_folder):
+    paths = sorted(str(path) for path in music_folder.rglob("*.*"))
+    dataset = datasets.Dataset.from_dict({"music": paths}).cast_column("music", datasets.Audio())
+    tracks = scan_dataset(dataset, 1.0, "music")
+    assert len(tracks) == 12
+    from_paths = tracks.read(3, 2.0, RATE, RATE)
+    encoded = [{"bytes": Path(path).read_bytes(), "path": None} for path in paths]
+    in_memory = datasets.Dataset.from_dict({"music": encoded}).cast_column("music", datasets.Audio(decode=False))
+    in_bytes = scan_dataset(in_memory, 1.0, "music")
+    assert np.array_equal(in_bytes.read(3, 2.0, RATE, RATE), from_paths)
+    with pytest.raises(ValueError, match="no column 'audio'"):
+        scan_dataset(dataset, 1.0)

@@ -1,0 +1,119 @@
+"""Losses: ideal cases, wrong signs, collapse, and an independent implementation in NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mt2_music.train.losses import cpsd_loss, effective_rank, nt_xent_loss, profile_phase, transposition_distance
+
+
+def one_hot(indices):
+    return torch.nn.functional.one_hot(torch.as_tensor(indices) % 12, 12).float()
+
+
+def random_profiles(batch=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(3, batch, 12, generator=generator).mul(3).softmax(-1)
+
+
+def numpy_cpsd(a, b, t, c, c_b, weight):
+    turn = np.exp(2j * np.pi * 7 * np.arange(12) / 12)
+    za, zb, zt = ((np.asarray(y, dtype=np.float64) * turn).sum(1) for y in (a, b, t))
+
+    def distance(z, z2, semitones):
+        return np.abs(np.exp(2j * np.pi * 7 * np.asarray(semitones) / 12) - z2 * np.conj(z)) ** 2
+
+    return np.mean(distance(za, zt, c) + weight * (distance(za, zb, c_b) + distance(zb, zt, c - c_b)))
+
+
+def test_a_profile_that_follows_the_transposition_is_ideal_and_the_opposite_sign_is_not():
+    key, semitones = torch.arange(12), torch.tensor([1, -1, 2, 3, -4, 5, 6, -7, 8, 1, 2, 11])
+    follows = cpsd_loss(one_hot(key), one_hot(key), one_hot(key + semitones), semitones)
+    opposite = cpsd_loss(one_hot(key), one_hot(key), one_hot(key - semitones), semitones)
+    assert follows == pytest.approx(0, abs=1e-6)
+    assert opposite > 1
+    moved_b = cpsd_loss(one_hot(key), one_hot(key + 2), one_hot(key + semitones), semitones, torch.full((12,), 2))
+    assert moved_b == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_is_three_when_collapsed_and_does_not_know_absolute_keys():
+    uniform = torch.full((4, 12), 1 / 12)
+    assert cpsd_loss(uniform, uniform, uniform, torch.tensor([1, 2, 3, 4])) == pytest.approx(3)
+    a, b, t = random_profiles()
+    c = torch.arange(6)
+    rotated = cpsd_loss(a.roll(5, -1), b.roll(5, -1), t.roll(5, -1), c)
+    assert rotated == pytest.approx(float(cpsd_loss(a, b, t, c)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("c_b", "weight"), [(0, 1.0), (0, 0.1), (3, 1.0)])
+def test_cpsd_equals_the_complex_formula(c_b, weight):
+    a, b, t = random_profiles()
+    c = torch.tensor([1, -5, 11, 4, 0, 7])
+    got = cpsd_loss(a, b, t, c, torch.full((6,), c_b), weight)
+    assert float(got) == pytest.approx(numpy_cpsd(a, b, t, c.numpy(), c_b, weight), abs=1e-6)
+
+
+def test_a_fifth_is_the_smallest_step_of_the_circle():
+    distances = [float(transposition_distance(one_hot([0]), one_hot([c]), torch.zeros(1))) for c in range(12)]
+    assert sorted(range(12), key=distances.__getitem__)[:3] in ([0, 5, 7], [0, 7, 5])
+    assert max(distances) == pytest.approx(distances[6]) == pytest.approx(4)
+
+
+def test_phase_lies_on_the_unit_circle():
+    assert torch.allclose(profile_phase(one_hot(range(12))).norm(dim=-1), torch.ones(12))
+    assert torch.allclose(profile_phase(torch.full((1, 12), 1 / 12)), torch.zeros(1, 2), atol=1e-6)
+
+
+def test_nt_xent_equals_its_definition_and_its_value_at_collapse():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 5, 8, generator=generator)
+    rows = np.concatenate([a, b]).astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = np.exp(rows @ rows.T / 0.1)
+    np.fill_diagonal(similarity, 0)
+    partners = similarity[np.arange(10), (np.arange(10) + 5) % 10]
+    assert float(nt_xent_loss(a, b)) == pytest.approx(-np.log(partners / similarity.sum(1)).mean(), rel=1e-5)
+    assert float(nt_xent_loss(7 * a, b)) == pytest.approx(float(nt_xent_loss(a, b)), rel=1e-5)
+    equal = torch.ones(5, 8)
+    assert float(nt_xent_loss(equal, equal)) == pytest.approx(math.log(9), rel=1e-5)
+    assert nt_xent_loss(a, a) < nt_xent_loss(a, a.roll(1, 0))
+
+
+def test_losses_are_float32_and_finite_under_autocast():
+    a, b, t = random_profiles()
+    want = cpsd_loss(a, b, t, torch.ones(6)), nt_xent_loss(a, b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = cpsd_loss(a, b, t, torch.ones(6)), nt_xent_loss(a, b)
+    assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(got, want, strict=True))
+    silent = torch.zeros(4, 8, requires_grad=True)
+    nt_xent_loss(silent, silent).backward()
+    assert torch.isfinite(silent.grad).all()
+
+
+def test_effective_rank_counts_directions():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(64, 64, generator=generator)).Q
+    assert effective_rank(torch.randn(4096, 8, generator=generator) @ basis[:8]) == pytest.approx(8, rel=0.01)
+    line = torch.randn(100, 1, generator=generator) * basis[:1]
+    assert effective_rank(line) == pytest.approx(1, abs=0.01)
+    assert effective_rank(torch.ones(10, 4)) == 0
+    noise = torch.ones(10, 64) + 1e-3 * torch.randn(10, 64, generator=generator)
+    assert effective_rank(noise) == 0  # equal but for noise is collapse, not diversity
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cpsd_loss(torch.ones(2, 12), torch.ones(3, 12), torch.ones(2, 12), torch.ones(2)), "one shape"),
+        (lambda: cpsd_loss(torch.ones(2, 12), torch.ones(2, 12), torch.ones(2, 12), torch.ones(3)), "semitones"),
+        (lambda: profile_phase(torch.ones(2, 24)), "12 values"),
+        (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(3, 4)), "one shape"),
+        (lambda: nt_xent_loss(torch.ones(1, 4), torch.ones(1, 4)), "no negatives"),
+        (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(2, 4), 0), "temperature"),
+    ],
+)
+def test_bad_calls_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

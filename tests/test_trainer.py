@@ -1,0 +1,194 @@
+"""The Trainer: both losses in one forward, no shortcut past harmony, collapse is noticed, processes agree."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
+from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
+from mt2_music.train.config import MT2TrainingArguments
+from mt2_music.train.data import WindowPairs, scan_folder
+from mt2_music.train.losses import profile_phase
+from mt2_music.train.trainer import MT2Trainer, RepresentationCollapseError
+
+from support import RATE, python, song, tiny_config, tone
+
+
+class OffsetReader(nn.Module):
+    """A cheat that hears no harmony: it reads the transposition off the distance from mel pitch to CQT pitch.
+
+    Its key logits are one-hot at that distance, so CPSD falls to zero wherever both halves are there to compare.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.config = tiny_config(center_profile=False, profile_gain=1.0)
+        self.inner = MT2ForPreTraining(self.config)
+        self.key_head = self.inner.key_head
+
+    def forward(self, input_features, transposition, mel_mask):
+        cqt = self.inner.mt2.embeddings._crop(input_features, transposition).mean(1)
+        mel = input_features[:, :, 99:].mean(1) * mel_mask[:, None]
+        mel_hz = 23.38 * (mel.argmax(1) + 1)  # Slaney bands are even below 1 kHz
+        mel_bin = 12 * torch.log2(mel_hz / 27.5)
+        distance = torch.where(mel_mask > 0, cqt.argmax(1) - mel_bin, 0).round().long() % 12
+        logits = 50.0 * nn.functional.one_hot(distance, 12)
+        return MT2ForPreTrainingOutput(
+            key_logits=logits.float(), projection=input_features.mean(1), equivariant_embeds=logits.float()
+        )
+
+
+def make_trainer(model, tmp_path, dataset=None, **changes):
+    settings = {"max_steps": 10, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True}
+    settings |= {"logging_steps": 1, "warmup_steps": 0, "save_strategy": "no", "dataloader_pin_memory": False}
+    return MT2Trainer(
+        model=model,
+        args=MT2TrainingArguments(output_dir=str(tmp_path), **{**settings, **changes}),
+        train_dataset=dataset,
+        data_collator=torch.utils.data.default_collate,
+        processing_class=MT2FeatureExtractor(),
+    )
+
+
+def batch_of(waveforms, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(-8, 8, (len(waveforms), 3), generator=generator)
+    return {"waveforms": waveforms, "transpositions": drawn, "num_draws": torch.ones(len(waveforms))}
+
+
+def cheating_loss(tmp_path, monkeypatch=None):
+    """CPSD of the cheat on pure tones at random pitches, where it reads every offset exactly."""
+    cheat = OffsetReader()
+    if monkeypatch is not None:  # open the shortcut: the transposed view keeps its untransposed mel
+        plain = OffsetReader.forward
+        opened = lambda self, input_features, transposition, mel_mask: plain(  # noqa: E731
+            self, input_features, transposition, torch.ones_like(mel_mask)
+        )
+        monkeypatch.setattr(OffsetReader, "forward", opened)
+    trainer = make_trainer(cheat, tmp_path)
+    rng = np.random.default_rng(0)
+    pitches = rng.choice([234.0, 351.0, 468.0, 585.0, 702.0], 32)
+    waveforms = torch.stack([torch.from_numpy(np.stack([tone(pitch)] * 2)) for pitch in pitches])
+    trainer.compute_loss(cheat, batch_of(waveforms))
+    return float(trainer._sums["loss_cpsd"])
+
+
+def test_reading_the_offset_does_not_help(tmp_path, monkeypatch):
+    """The shortcut is closed: a perfect offset reader stays at chance, and would reach zero were it open."""
+    closed = cheating_loss(tmp_path)
+    assert closed > 2.0
+    assert cheating_loss(tmp_path, monkeypatch) < 0.2
+
+
+def test_the_trained_profile_follows_the_cqt_and_not_the_mel(run_dir, extractor):
+    """On a briefly trained model and songs it never heard: phases on the circle of fifths."""
+    model = MT2ForPreTraining.from_pretrained(run_dir).eval()
+    clips = [song(100 + index)[2 * RATE : 3 * RATE] for index in range(24)]
+    inputs = extractor(clips, sampling_rate=RATE, return_tensors="pt")["input_features"]
+    swapped = inputs.clone()
+    swapped[:, :, 99:] = inputs.roll(1, 0)[:, :, 99:]
+
+    @torch.no_grad()
+    def phase(features, **kwargs):
+        return torch.view_as_complex(profile_phase(model(features, **kwargs).key_signature_profile).contiguous())
+
+    def agreement(a, b):  # 1 when b = a, about 0 when unrelated
+        return float((b * a.conj()).real.sum() / (a.abs() * b.abs()).sum())
+
+    own, turn = phase(inputs), 2 * torch.pi * 7 / 12
+    assert agreement(own, phase(swapped)) > 0.8
+    assert agreement(own.roll(1), phase(swapped)) < 0.5
+    for semitones in (-5, -2, 1, 4):
+        rotation = torch.exp(torch.tensor(1j * turn * semitones))
+        transposed = phase(inputs, transposition=semitones)
+        assert agreement(own * rotation, transposed) > max(0.6, agreement(own * rotation.conj(), transposed) + 0.2)
+
+
+def test_one_forward_gives_both_losses_and_gradients_everywhere(tmp_path):
+    model = MT2ForPreTraining(tiny_config()).train()
+    trainer = make_trainer(model, tmp_path)
+    calls = []
+    model.mt2.register_forward_pre_hook(lambda module, args, kwargs: calls.append(1), with_kwargs=True)
+    waveforms = torch.stack([torch.from_numpy(song(index, 4.0)[: 2 * RATE].reshape(2, RATE)) for index in range(4)])
+    trainer.compute_loss(model, batch_of(waveforms)).backward()
+    assert len(calls) == 1
+    assert {"loss_cpsd", "loss_nt_xent", "profile_magnitude", "share_windows_skipped"} <= trainer._sums.keys()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.numel() > 200)
+
+
+def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
+    model = MT2ForPreTraining(tiny_config()).train()
+    waveforms = torch.zeros(4, 2, RATE)
+    waveforms[1:] = torch.from_numpy(np.stack([song(index, 4.0)[: 2 * RATE].reshape(2, RATE) for index in range(3)]))
+    loss = make_trainer(model, tmp_path).compute_loss(model, batch_of(waveforms))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def dataset_of(music_folder, steps):
+    return WindowPairs(scan_folder(music_folder, 1.0), steps * 4, 4, 1.0, 2.0, RATE, (-8, 7), True, seed=0)
+
+
+def test_collapse_stops_training_with_a_named_error(music_folder, tmp_path):
+    collapsed = MT2ForPreTraining(tiny_config())
+    with torch.no_grad():
+        for layer_norm in (collapsed.mt2.layernorm,):  # every token becomes the same vector
+            layer_norm.weight.zero_()
+            layer_norm.bias.fill_(0.1)
+    for parameter in collapsed.mt2.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(RepresentationCollapseError, match="rank_equivariant is 0.00; rank_contrastive is 0.00"):
+        make_trainer(collapsed, tmp_path / "a", dataset_of(music_folder, 10)).train()
+    with pytest.raises(RepresentationCollapseError, match="not finite"):
+        broken = MT2ForPreTraining(tiny_config())
+        nn.init.constant_(broken.mt2.layernorm.weight, torch.nan)
+        make_trainer(broken, tmp_path / "b", dataset_of(music_folder, 10)).train()
+
+
+def test_a_healthy_run_raises_no_alarm_and_logs_what_matters(run_dir):
+    entries = json.loads((run_dir / "trainer_state.json").read_text())["log_history"]
+    logged = [entry for entry in entries if "loss" in entry]
+    assert len(logged) == 30
+    for name in ("loss_cpsd", "loss_nt_xent", "profile_magnitude", "rank_equivariant", "rank_contrastive"):
+        assert all(np.isfinite(entry[name]) for entry in logged)
+    assert all(entry["share_windows_skipped"] == 0 for entry in logged)
+
+
+def test_single_token_models_train_with_their_own_loss(music_folder, tmp_path):
+    for token, absent in (("equivariant", "loss_nt_xent"), ("contrastive", "loss_cpsd")):
+        model = MT2ForPreTraining(tiny_config(class_tokens=[token]))
+        trainer = make_trainer(model, tmp_path / token, dataset_of(music_folder, 3), max_steps=3)
+        trainer.train()
+        assert all(absent not in entry for entry in trainer.state.log_history)
+
+
+def test_save_steps_must_be_a_multiple_of_logging_steps(tmp_path):
+    with pytest.raises(ValueError, match="multiple of logging_steps"):
+        MT2TrainingArguments(output_dir=str(tmp_path), save_steps=25, logging_steps=10)
+
+
+def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
+    """Losses and every gradient; and not when negatives are gathered without gradient."""
+    script = __file__.replace("test_trainer.py", "two_processes.py")
+    results = {}
+    for name, count in (("one", 1), ("two", 2), ("no_gradient", 2)):
+        output = tmp_path / f"{name}.pt"
+        launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--master-port", "0", "--standalone"]
+        python(*launch, script, output, *(["no_gradient"] if name == "no_gradient" else []))
+        results[name] = SimpleNamespace(**torch.load(output))
+    one, two, wrong = results["one"], results["two"], results["no_gradient"]
+    for loss in ("loss_cpsd", "loss_nt_xent"):
+        assert one.losses[loss] == pytest.approx(two.losses[loss], rel=1e-5)
+
+    assert one.gradients.keys() == two.gradients.keys() == wrong.gradients.keys()
+    for name, want in one.gradients.items():
+        # Some gradients are zero but for rounding: softmax does not see key biases, centring not the head's bias.
+        assert (two.gradients[name] - want).norm() < 1e-5 * want.norm() + 1e-7, name
+        if want.norm() > 1e-6:
+            assert (wrong.gradients[name] - want).norm() > 0.1 * want.norm(), name
+    assert all(torch.allclose(one.buffers[name], two.buffers[name], atol=1e-6) for name in one.buffers)

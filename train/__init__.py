@@ -1,0 +1,1 @@
+"""Pre-training of MT2: data, losses, Trainer, publishing."""

@@ -1,0 +1,109 @@
+"""Settings of pre-training, each with its only default and where it comes from, and presets for whole runs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class PretrainArguments:
+    """What to train on, and which model."""
+
+    audio_dir: str | None = field(default=None, metadata={"help": "folder of music, searched with all folders below"})
+    dataset: str | None = field(
+        default=None, metadata={"help": "instead of audio_dir: name or path of a datasets data set, or of a saved one"}
+    )
+    dataset_split: str = field(default="train", metadata={"help": "split of the data set"})
+    audio_column: str = field(default="audio", metadata={"help": "its column of audio"})
+    preset: str = field(default="base", metadata={"help": "defaults of a whole run: base or demo"})
+    hidden_size: int = field(default=192, metadata={"help": "width of the encoder; paper"})
+    num_hidden_layers: int = field(default=12, metadata={"help": "depth; paper"})
+    num_attention_heads: int = field(default=3, metadata={"help": "heads; paper"})
+    class_tokens: str = field(
+        default="equivariant,contrastive", metadata={"help": "or only one of them: the paper's single-token baselines"}
+    )
+    window_seconds: float = field(default=4.0, metadata={"help": "length of a window; paper"})
+    max_gap_seconds: float = field(default=8.0, metadata={"help": "most silence between two windows of a song; ours"})
+    transpose_b: bool = field(
+        default=True,
+        metadata={"help": "transpose the second window apart from the first; ours, the paper keeps them equal"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of audio."""
+        if (self.audio_dir is None) == (self.dataset is None):
+            raise ValueError("give either --audio_dir or --dataset")
+        if self.window_seconds <= 0:
+            raise ValueError(f"window_seconds must be above 0, got {self.window_seconds}")
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Fields of `MT2Config` that follow from these settings."""
+        return {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": 4 * self.hidden_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "class_tokens": self.class_tokens.split(","),
+        }
+
+
+@dataclass
+class MT2TrainingArguments(TrainingArguments):
+    """Training arguments with the defaults of MT2's recipe. All others are those of transformers."""
+
+    max_steps: int = field(default=20_000, metadata={"help": "optimizer steps; the paper's family takes about 511,000"})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "songs in a step of one process; paper"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak, as in STONE and S-KEY"})
+    adam_beta2: float = field(default=0.98, metadata={"help": "as in STONE and S-KEY"})
+    weight_decay: float = field(default=0.04, metadata={"help": "as in STONE and S-KEY at their start"})
+    warmup_steps: float = field(default=500, metadata={"help": "steps to the peak, or a share of max_steps; ours"})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "as in STONE and S-KEY"})
+    logging_steps: float = field(default=10, metadata={"help": "steps between two log entries"})
+    save_steps: float = field(default=500, metadata={"help": "steps between two checkpoints"})
+    save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items hold raw windows"})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "must stay on: every process has as many rows"})
+
+    cpsd_weight: float = field(default=1.0, metadata={"help": "weight of the equivariance loss; paper: plain sum"})
+    nt_xent_weight: float = field(default=1.0, metadata={"help": "weight of the contrastive loss; paper: plain sum"})
+    two_window_weight: float = field(
+        default=1.0, metadata={"help": "weight of the CPSD terms between different windows, against 1 within one"}
+    )
+    temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss"})
+
+    def __post_init__(self) -> None:
+        """Check what exact resumption needs."""
+        super().__post_init__()
+        if self.save_steps >= 1 and self.logging_steps >= 1 and self.save_steps % self.logging_steps:
+            raise ValueError(
+                f"save_steps {self.save_steps:g} must be a multiple of logging_steps {self.logging_steps:g}: a log "
+                "entry that straddles a checkpoint could not be resumed exactly"
+            )
+
+
+def base() -> dict[str, Any]:
+    """MT2 at the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and many hours of music."""
+    return {}
+
+
+def demo() -> dict[str, Any]:
+    """Train a model of half a million parameters for two minutes on two cores.
+
+    Enough to see the profile leave the chroma it starts from; not enough for timbre or for hard music.
+    """
+    return {
+        "hidden_size": 96,
+        "num_hidden_layers": 4,
+        "window_seconds": 1.5,
+        "max_gap_seconds": 4.0,
+        "max_steps": 240,
+        "per_device_train_batch_size": 32,
+        "warmup_steps": 30,
+        "logging_steps": 10,
+        "save_steps": 120,
+    }
+
+
+PRESETS = {"base": base, "demo": demo}

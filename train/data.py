@@ -1,0 +1,293 @@
+"""Audio to training items: which tracks can be used, and two windows of one track at a time."""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+
+logger = logging.getLogger(__name__)
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"}
+PROBE_SECONDS = 0.1  # decoded at both ends of a file before it is trusted
+SILENCE_DBFS = -60.0  # a window whose root mean square lies below is drawn again
+MAX_DRAWS = 8  # windows drawn from one track before another takes its place
+MAX_SUBSTITUTES = 16  # tracks tried for one item before giving up
+
+
+@dataclass(frozen=True)
+class Track:
+    """A piece of audio that can be read: a name for people, and its length at its own rate."""
+
+    name: str
+    source: Any
+    num_samples: int
+    sampling_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.num_samples / self.sampling_rate
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, and why."""
+
+    name: str
+    reason: str
+
+
+class Tracks:
+    """The usable tracks of a folder or data set, and what was left out.
+
+    Args:
+        tracks: usable tracks.
+        left_out: the others, with reasons.
+        open_source: turns a track's source into a path or a binary file object.
+    """
+
+    def __init__(self, tracks: list[Track], left_out: list[LeftOut], open_source: Callable[[Any], Any]) -> None:
+        self.tracks = tracks
+        self.left_out = left_out
+        self._open_source = open_source
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def __getitem__(self, index: int) -> Track:
+        return self.tracks[index]
+
+    @property
+    def hours(self) -> float:
+        """Duration of all tracks in hours."""
+        return sum(track.seconds for track in self.tracks) / 3600
+
+    def read(self, index: int, start_seconds: float, num_samples: int, sampling_rate: int) -> np.ndarray:
+        """Decode only the wanted part of a track.
+
+        Returns:
+            Mono float32 of shape (num_samples,) at `sampling_rate`, with zeros where the track ends early.
+
+        Raises:
+            ValueError: the part cannot be decoded, or holds NaN or infinite samples.
+        """
+        track = self.tracks[index]
+        start = int(start_seconds * track.sampling_rate)
+        wanted = int(np.ceil(num_samples * track.sampling_rate / sampling_rate))
+        audio, rate = read_audio(self._open_source(track.source), start, wanted)
+        if not len(audio):
+            raise ValueError(f"{track.name} ends before {start_seconds:.1f} s")
+        audio = resample(audio.mean(axis=1), rate, sampling_rate)[:num_samples]
+        if not np.isfinite(audio).all():
+            raise ValueError(f"{track.name} contains NaN or infinite samples")
+        return np.pad(audio, (0, num_samples - len(audio)))
+
+    def report(self, path: Path | None = None) -> None:
+        """Log every file that was left out, with its reason and their number; also write them to a JSON file."""
+        for item in self.left_out:
+            logger.warning("left out %s: %s", item.name, item.reason)
+        logger.info("%d tracks, %.2f hours; %d files left out", len(self), self.hours, len(self.left_out))
+        if path is not None:
+            path.write_text(json.dumps([asdict(item) for item in self.left_out], indent=1))
+
+
+def scan_folder(folder: str | Path, min_seconds: float) -> Tracks:
+    """Find the audio in a folder and the folders below it, in the order of their names.
+
+    Args:
+        folder: where to look. Files with other suffixes than those of audio are listed as left out.
+        min_seconds: shorter files are left out.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no usable audio, or more than half of the audio files in it cannot be read.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    left_out = [
+        LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})") for path in files if path not in set(audio)
+    ]
+    return _inspect([(str(path), str(path)) for path in audio], left_out, str, min_seconds, str(folder))
+
+
+def scan_dataset(dataset: Any, min_seconds: float, column: str = "audio") -> Tracks:
+    """Take the audio column of a `datasets.Dataset`, as paths or as bytes; torchcodec and FFmpeg are not needed.
+
+    Raises:
+        ValueError: there is no such column, nothing in it is usable, or more than half cannot be read.
+    """
+    from datasets import Audio
+
+    if column not in dataset.column_names:
+        raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
+    encoded = dataset.cast_column(column, Audio(decode=False))
+
+    def open_source(row: int) -> Any:
+        audio = encoded[row][column]
+        return io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else audio["path"]
+
+    sources = [(f"row {row}", row) for row in range(len(encoded))]
+    return _inspect(sources, [], open_source, min_seconds, "the data set")
+
+
+def _inspect(
+    sources: list[tuple[str, Any]],
+    left_out: list[LeftOut],
+    open_source: Callable[[Any], Any],
+    min_seconds: float,
+    place: str,
+) -> Tracks:
+    tracks, unreadable = [], 0
+    for name, source in sources:
+        try:
+            num_samples, rate = _length(open_source, source)
+        except (ValueError, FileNotFoundError) as error:
+            left_out.append(LeftOut(name, str(error)))
+            unreadable += 1
+            continue
+        if num_samples < min_seconds * rate:
+            left_out.append(LeftOut(name, f"{num_samples / rate:.2f} s long, shorter than {min_seconds:g} s"))
+        else:
+            tracks.append(Track(name, source, num_samples, rate))
+    found = Tracks(tracks, left_out, open_source)
+    if not tracks or unreadable > len(sources) / 2:
+        found.report()
+        counts = f"{len(sources)} audio files: {len(tracks)} usable, {unreadable} unreadable"
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in left_out[:3])
+        raise ValueError(f"cannot train on {place}, which holds {counts}. {reasons}")
+    return found
+
+
+def _length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
+    """Number of samples and rate of a sound, after its two ends were decoded: a header alone proves little."""
+    import soundfile
+
+    head, rate = read_audio(open_source(source), 0, num_samples=1)
+    if not len(head):
+        raise ValueError("the file holds no audio")
+    num_samples = soundfile.info(open_source(source)).frames
+    probe = int(PROBE_SECONDS * rate)
+    tail, _ = read_audio(open_source(source), max(0, num_samples - probe), probe)
+    if not len(tail):
+        raise ValueError("the file breaks off before its end")
+    return num_samples, rate
+
+
+class WindowPairs(torch.utils.data.Dataset):
+    """Items of two windows from one track, close in time, and three transpositions.
+
+    Item i is a function of (seed, i) alone: a run can be repeated, spread over processes and resumed exactly. Tracks
+    come in an order that is drawn anew for every pass, and no batch holds a track twice.
+
+    Args:
+        tracks: where to draw from.
+        num_items: how many items there are; passes over the tracks follow one another.
+        batch_size: items in a step of all processes together.
+        window_seconds: length of a window.
+        max_gap_seconds: the second window starts at most so long after the end of the first, or as long before it.
+        sampling_rate: of the windows, in hertz.
+        transpositions: lowest and highest transposition of a view, in constant-Q bins.
+        transpose_b: draw the transposition of the second window apart from the first; False keeps them equal.
+        seed: of all draws.
+
+    Raises:
+        ValueError: fewer tracks than items in a batch, so that a song would be its own negative.
+    """
+
+    def __init__(
+        self,
+        tracks: Tracks,
+        num_items: int,
+        batch_size: int,
+        window_seconds: float,
+        max_gap_seconds: float,
+        sampling_rate: int,
+        transpositions: tuple[int, int],
+        transpose_b: bool,
+        seed: int,
+    ) -> None:
+        if not 2 <= batch_size <= len(tracks):
+            raise ValueError(
+                f"a batch of {batch_size} songs needs at least 2 and at most as many as there are tracks "
+                f"({len(tracks)}): a song must not be its own negative. Lower the batch size or add music"
+            )
+        self.tracks = tracks
+        self.num_items = num_items
+        self.items_per_pass = len(tracks) // batch_size * batch_size
+        self.window_seconds = window_seconds
+        self.max_gap_seconds = max_gap_seconds
+        self.sampling_rate = sampling_rate
+        self.transpositions = transpositions
+        self.transpose_b = transpose_b
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Draw item `index`.
+
+        Returns:
+            `waveforms`, float32 (2, samples); `transpositions`, (3,) of window A, window B and window A again, the
+            last never equal to the first; `num_draws`, how many pairs were drawn until one was not near-silent.
+        """
+        if not 0 <= index < self.num_items:
+            raise IndexError(f"item {index} of {self.num_items}")
+        one_pass, position = divmod(index, self.items_per_pass)
+        order = np.random.default_rng([self.seed, one_pass]).permutation(len(self.tracks))
+        rng = np.random.default_rng([self.seed, one_pass, position])
+        waveforms, num_draws = self._draw(int(order[position]), rng)
+        low, high = self.transpositions
+        span = high - low + 1
+        first, second = rng.integers(low, high + 1, size=2)
+        third = low + (first - low + rng.integers(1, span)) % span if span > 1 else first
+        return {
+            "waveforms": torch.from_numpy(waveforms),
+            "transpositions": torch.tensor([first, second if self.transpose_b else first, third]),
+            "num_draws": torch.tensor(num_draws),
+        }
+
+    def _draw(self, track: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        num_samples = round(self.window_seconds * self.sampling_rate)
+        num_draws, reason = 0, ""
+        for _ in range(MAX_SUBSTITUTES):
+            for _ in range(MAX_DRAWS):
+                num_draws += 1
+                starts = self._starts(self.tracks[track].seconds, rng)
+                try:
+                    pair = [self.tracks.read(track, start, num_samples, self.sampling_rate) for start in starts]
+                except (ValueError, FileNotFoundError) as error:
+                    reason = str(error)
+                    logger.warning("a window could not be read and another track takes its place: %s", reason)
+                    break
+                if all(_level_dbfs(window) > SILENCE_DBFS for window in pair):
+                    return np.stack(pair).astype(np.float32), num_draws
+                reason = f"{self.tracks[track].name} is silent nearly everywhere"
+            track = int(rng.integers(len(self.tracks)))
+        raise RuntimeError(f"{MAX_SUBSTITUTES} tracks in a row gave no usable window; the last one: {reason}")
+
+    def _starts(self, seconds: float, rng: np.random.Generator) -> tuple[float, float]:
+        """Start of both windows: side by side or with a gap where the track is long enough, else anywhere."""
+        room = max(0.0, seconds - self.window_seconds)
+        first = rng.uniform(0, room)
+        gap = self.window_seconds + rng.uniform(0, self.max_gap_seconds)
+        sign = rng.choice([-1, 1])
+        for second in (first + sign * gap, first - sign * gap):
+            if 0 <= second <= room:
+                return first, second
+        return first, rng.uniform(0, room)
+
+
+def _level_dbfs(window: np.ndarray) -> float:
+    return 10 * float(np.log10(np.mean(np.square(window, dtype=np.float64)) + 1e-20))
