@@ -371,7 +371,9 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             float32 (B, T, K + M): constant-Q bins, low to high, then mel bands, about 0 to 1.
         """
         if os.getpid() != _IMPORTED_IN:
-            torch.set_num_threads(1)  # a forked worker, as of `datasets.map`, inherits a thread pool that never answers
+            torch.set_num_threads(
+                1
+            )  # a forked worker, as of `datasets.map`, inherits a thread pool that never answers
         if waveforms.dtype == torch.int16:
             waveforms = waveforms.float() / 32768
         with torch.autocast(waveforms.device.type, enabled=False):

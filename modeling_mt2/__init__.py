@@ -40,7 +40,7 @@ from .modeling_mt2 import (  # noqa: E402
     MT2PreTrainedModel,
 )
 
-# With the package imported, the Auto classes know MT2 without trust_remote_code; and whatever is saved carries its code.
+# With the package imported, Auto classes know MT2 without trust_remote_code, and whatever is saved carries its code.
 AutoConfig.register("mt2", MT2Config, exist_ok=True)
 AutoFeatureExtractor.register(MT2Config, MT2FeatureExtractor, exist_ok=True)
 MT2Config.register_for_auto_class()

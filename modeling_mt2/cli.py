@@ -68,9 +68,7 @@ def key(arguments: argparse.Namespace) -> int:
             continue
         profile = [round(float(value), 6) for value in estimate.profile]
         confidence = round(estimate.confidence, 6)
-        results.append(
-            {"file": file, "signature": estimate.signature, "profile": profile, "confidence": confidence}
-        )
+        results.append({"file": file, "signature": estimate.signature, "profile": profile, "confidence": confidence})
         if not arguments.json:
             print(f"{file}\t{estimate.name}\t{estimate.confidence:.2f}")
     if arguments.json:

@@ -32,6 +32,8 @@ def tiny_config(**changes) -> MT2Config:
 
 
 def python(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
-    result = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result

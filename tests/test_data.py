@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from support import RATE, song, tone
 
 from mt2_music.train.data import WindowPairs, scan_dataset, scan_folder
-
-from support import RATE, song, tone
 
 
 def pairs(tracks, **changes):
@@ -36,7 +35,9 @@ def test_finds_nested_audio_and_names_what_it_leaves_out(music_folder, tmp_path,
     assert len(tracks) == 12
     with caplog.at_level(logging.INFO):
         tracks.report(tmp_path / "left_out.json")
-    reasons = {item["name"].rsplit("/")[-1]: item["reason"] for item in json.loads((tmp_path / "left_out.json").read_text())}
+    reasons = {
+        item["name"].rsplit("/")[-1]: item["reason"] for item in json.loads((tmp_path / "left_out.json").read_text())
+    }
     assert reasons.keys() == {"corrupt.ogg", "text.mp3", "empty.wav", "short.wav", "notes.txt"}
     assert "0.30 s long" in reasons["short.wav"]
     assert "not an audio file" in reasons["notes.txt"]

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from support import RATE, song, tiny_config, tone
 
 from mt2_music import MT2FeatureExtractor, MT2Model
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, resample
-
-from support import RATE, song, tiny_config, tone
 
 REFERENCE = Path(__file__).parent / "reference" / "librosa.npz"
 A_MINUS_1 = 27.5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import RATE, song, tiny_config
 from torch import nn
 
 from mt2_music import (
@@ -16,8 +17,6 @@ from mt2_music import (
     MT2ForPreTraining,
     MT2Model,
 )
-
-from support import RATE, song, tiny_config
 
 ALL_CLASSES = [MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification]
 

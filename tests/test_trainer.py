@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support import RATE, python, song, tiny_config, tone
 from torch import nn
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
@@ -14,8 +15,6 @@ from mt2_music.train.config import MT2TrainingArguments
 from mt2_music.train.data import WindowPairs, scan_folder
 from mt2_music.train.losses import profile_phase
 from mt2_music.train.trainer import MT2Trainer, RepresentationCollapseError
-
-from support import RATE, python, song, tiny_config, tone
 
 
 class OffsetReader(nn.Module):

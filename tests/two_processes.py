@@ -1,16 +1,16 @@
 """One training step under torchrun; rank 0 writes losses, gradients and buffers. Used by test_trainer.py."""
 
+import gc
 import sys
 
 import numpy as np
 import torch
 import torch.distributed
+from support import RATE, song, tiny_config
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.train import trainer as trainer_module
 from mt2_music.train.config import MT2TrainingArguments
-
-from support import RATE, song, tiny_config
 
 SONGS = 8
 
@@ -41,6 +41,9 @@ def main(output, mode=""):
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         losses = {name: float(value) for name, value in trainer._sums.items()}
         torch.save({"losses": losses, "gradients": gradients, "buffers": dict(model.named_buffers())}, output)
+    del trainer, wrapped, model, loss
+    gc.collect()  # as in pretrain: the reducer must go before the process group
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

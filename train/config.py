@@ -53,7 +53,9 @@ class PretrainArguments:
 class MT2TrainingArguments(TrainingArguments):
     """Training arguments with the defaults of MT2's recipe. All others are those of transformers."""
 
-    max_steps: int = field(default=20_000, metadata={"help": "optimizer steps; the paper's family takes about 511,000"})
+    max_steps: int = field(
+        default=20_000, metadata={"help": "optimizer steps; the paper's family takes about 511,000"}
+    )
     per_device_train_batch_size: int = field(default=128, metadata={"help": "songs in a step of one process; paper"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak, as in STONE and S-KEY"})
     adam_beta2: float = field(default=0.98, metadata={"help": "as in STONE and S-KEY"})
@@ -65,6 +67,7 @@ class MT2TrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items hold raw windows"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "must stay on: every process has as many rows"})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
 
     cpsd_weight: float = field(default=1.0, metadata={"help": "weight of the equivariance loss; paper: plain sum"})
     nt_xent_weight: float = field(default=1.0, metadata={"help": "weight of the contrastive loss; paper: plain sum"})
@@ -84,7 +87,7 @@ class MT2TrainingArguments(TrainingArguments):
 
 
 def base() -> dict[str, Any]:
-    """MT2 at the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and many hours of music."""
+    """Train the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and much music."""
     return {}
 
 
@@ -96,13 +99,15 @@ def demo() -> dict[str, Any]:
     return {
         "hidden_size": 96,
         "num_hidden_layers": 4,
-        "window_seconds": 1.5,
-        "max_gap_seconds": 4.0,
-        "max_steps": 240,
-        "per_device_train_batch_size": 32,
+        "window_seconds": 3.0,
+        "max_gap_seconds": 12.0,
+        "max_steps": 300,
+        "per_device_train_batch_size": 24,
+        "learning_rate": 2e-3,
+        "nt_xent_weight": 0.3,
         "warmup_steps": 30,
         "logging_steps": 10,
-        "save_steps": 120,
+        "save_steps": 150,
     }
 
 

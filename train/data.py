@@ -116,7 +116,9 @@ def scan_folder(folder: str | Path, min_seconds: float) -> Tracks:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     left_out = [
-        LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})") for path in files if path not in set(audio)
+        LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})")
+        for path in files
+        if path not in set(audio)
     ]
     return _inspect([(str(path), str(path)) for path in audio], left_out, str, min_seconds, str(folder))
 

@@ -6,6 +6,7 @@
 import argparse
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from .synth import PITCH_CLASSES, Score, compose, find_soundfont, play_additive,
 
 SAMPLING_RATE = 16000
 NUM_TRAINING_SONGS, NUM_HELD_OUT_SONGS = 480, 96
-SONG_SECONDS = 16.0
+SONG_SECONDS = 24.0
 TRAINING_SEED, HELD_OUT_SEED = 1, 2
 MAX_SONGS_SHOWN = 48
 
@@ -102,7 +103,9 @@ def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.
         top = np.argsort(-estimate.profile)[:3]
         bins = "  ".join(f"{PITCH_CLASSES[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
         verdict = "" if song.signature is None else "right" if estimate.signature == song.signature else ""
-        print(f"{names[index]:{width}}  {song.key:9}  {bins:26}  {verdict:5}  {names[int(similarity[index].argmax())]}")
+        print(
+            f"{names[index]:{width}}  {song.key:9}  {bins:26}  {verdict:5}  {names[int(similarity[index].argmax())]}"
+        )
     print("(a bin is named after the major key with its signature: C stands for C major and A minor)\n")
 
 
@@ -121,7 +124,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--max_steps", type=int, help="training steps, instead of about two minutes' worth")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     output, own_music = arguments.output, arguments.audio is not None
     run_dir, model_dir = output / "run", output / "model"
 
@@ -134,7 +136,9 @@ def main(argv: list[str] | None = None) -> None:
     else:
         soundfont = find_soundfont()
         voice = f"through the SoundFont {soundfont.name}" if soundfont else "with plain additive tones"
-        print(f"composing {NUM_TRAINING_SONGS} songs to train on and {NUM_HELD_OUT_SONGS} held-out ones, played {voice}")
+        print(
+            f"composing {NUM_TRAINING_SONGS} songs to train on and {NUM_HELD_OUT_SONGS} held-out ones, played {voice}"
+        )
         if soundfont is None:
             print("(no SoundFont player here: these songs have no real instruments and are easier than music)")
         audio_dir = output / "training songs"
@@ -144,6 +148,8 @@ def main(argv: list[str] | None = None) -> None:
         data = f"Songs composed by mt2-music's generator, played {voice}. No rights of others in the compositions."
 
     print("\n2. pre-training")
+    if (run_dir / pretrain.SETTINGS_FILE).is_file():  # of an earlier demo; this one starts anew
+        shutil.rmtree(run_dir)
     batch_size = min(demo_preset()["per_device_train_batch_size"], len(tracks))
     training = ["--preset", "demo", "--audio_dir", str(audio_dir), "--output_dir", str(run_dir)]
     training += ["--per_device_train_batch_size", str(batch_size)]

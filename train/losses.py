@@ -78,8 +78,10 @@ def cpsd_loss(
     """
     shapes = {tuple(profile.shape) for profile in (profile_a, profile_b, profile_a_transposed)}
     if len(shapes) > 1 or semitones.shape != profile_a.shape[:1]:
-        raise ValueError(f"profiles must have one shape (batch, 12) and semitones (batch,), got {sorted(shapes)} and "
-                         f"{tuple(semitones.shape)}")
+        raise ValueError(
+            f"profiles must have one shape (batch, 12) and semitones (batch,), got {sorted(shapes)} and "
+            f"{tuple(semitones.shape)}"
+        )
     if semitones_b is None:
         semitones_b = torch.zeros_like(semitones)
     within = transposition_distance(profile_a, profile_a_transposed, semitones)
@@ -105,8 +107,10 @@ def nt_xent_loss(projection_a: Tensor, projection_b: Tensor, temperature: float 
         Gathering rows from other processes is the caller's job.
     """
     if projection_a.shape != projection_b.shape or projection_a.ndim != 2:
-        raise ValueError(f"projections must have one shape (batch, size), got {tuple(projection_a.shape)} and "
-                         f"{tuple(projection_b.shape)}")
+        raise ValueError(
+            f"projections must have one shape (batch, size), got {tuple(projection_a.shape)} and "
+            f"{tuple(projection_b.shape)}"
+        )
     num_songs = len(projection_a)
     if num_songs < 2:
         raise ValueError("a contrastive loss needs at least two songs in a batch: there are no negatives")

@@ -5,6 +5,7 @@ last complete checkpoint in OUT and ends with the same weights.
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import logging
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
@@ -84,7 +86,9 @@ def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
         path.write_text(json.dumps(settings, indent=1))
         return
     before = json.loads(path.read_text())
-    changed = [f"{name}: {before.get(name)} became {value}" for name, value in settings.items() if before.get(name) != value]
+    changed = [
+        f"{name}: {before.get(name)} became {value}" for name, value in settings.items() if before.get(name) != value
+    ]
     if changed:
         raise ValueError(f"{output_dir} holds a run with other settings ({'; '.join(changed)}); use another folder")
 
@@ -142,6 +146,10 @@ def main(argv: list[str] | None = None) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     trainer.save_model()
     trainer.save_state()
+    del trainer, model
+    gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -160,7 +160,9 @@ class MT2Trainer(Trainer):
         ranks = {name: value for name, value in logs.items() if name.startswith("rank_")}
         faults = [f"{name} is {value:.2f}" for name, value in ranks.items() if value < MIN_EFFECTIVE_RANK]
         magnitude = logs.get("profile_magnitude", 1.0)
-        if magnitude < MIN_PROFILE_MAGNITUDE and self.state.global_step > self.args.get_warmup_steps(self.state.max_steps):
+        if magnitude < MIN_PROFILE_MAGNITUDE and self.state.global_step > self.args.get_warmup_steps(
+            self.state.max_steps
+        ):
             faults.append(f"profile_magnitude is {magnitude:.3f}: every key is equally likely for every song")
         self._suspicious_logs = self._suspicious_logs + 1 if faults else 0
         if self._suspicious_logs >= COLLAPSE_PATIENCE:

@@ -12,7 +12,7 @@ RATE, HOP, BINS = 16000, 512, 96  # librosa refuses the bins whose filters reach
 
 
 def signal() -> np.ndarray:
-    """One second each of noise, of a chord and of a sweep, over a little noise: empty bands hold only rounding errors."""
+    """One second each of noise, a chord and a sweep, over a little noise: empty bands hold rounding errors."""
     rng = np.random.default_rng(0)
     time = np.arange(RATE) / RATE
     noise = 0.1 * rng.standard_normal(RATE)

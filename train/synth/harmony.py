@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-PARTS = ("melody", "chords", "bass", "drums")
+MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
@@ -100,7 +100,7 @@ class Score:
     @property
     def key(self) -> str:
         """Name such as "Eb minor"."""
-        return f"{PITCH_CLASSES[self.tonic]} {self.mode}"
+        return f"{(PITCH_CLASSES if self.mode == 'major' else MINOR_TONICS)[self.tonic]} {self.mode}"
 
 
 def compose(rng: np.random.Generator, seconds: float, tonic: int, mode: str) -> Score:
@@ -139,7 +139,13 @@ def compose(rng: np.random.Generator, seconds: float, tonic: int, mode: str) -> 
         if style["drums"]:
             notes += _drums(start, beat, beats_per_bar)
     humanised = [
-        Note(max(0.0, note.start + shift), note.end + shift, note.pitch, int(np.clip(note.velocity + change, 1, 127)), note.part)
+        Note(
+            max(0.0, note.start + shift),
+            note.end + shift,
+            note.pitch,
+            int(np.clip(note.velocity + change, 1, 127)),
+            note.part,
+        )
         for note, shift, change in zip(
             notes, rng.normal(0, 0.008, len(notes)), rng.integers(-12, 13, len(notes)), strict=True
         )
@@ -166,7 +172,9 @@ def _voice(pitch_classes: list[int], previous: list[int]) -> list[int]:
     """Put each chord tone where it lies nearest to the last chord's middle."""
     centre = sum(previous) / len(previous)
     centre = min(max(centre, 54), 66)
-    return sorted(min((p for p in range(43, 80) if p % 12 == pc), key=lambda p: abs(p - centre)) for pc in pitch_classes)
+    return sorted(
+        min((p for p in range(43, 80) if p % 12 == pc), key=lambda p: abs(p - centre)) for pc in pitch_classes
+    )
 
 
 def _chords(voicing: list[int], start: float, beat: float, beats: int, style: int) -> list[Note]:
@@ -174,7 +182,9 @@ def _chords(voicing: list[int], start: float, beat: float, beats: int, style: in
         return [Note(start, start + beats * beat * 0.95, pitch, 70, "chords") for pitch in voicing]
     if style == 1:  # on every beat
         return [
-            Note(start + b * beat, start + (b + 0.7) * beat, pitch, 66, "chords") for b in range(beats) for pitch in voicing
+            Note(start + b * beat, start + (b + 0.7) * beat, pitch, 66, "chords")
+            for b in range(beats)
+            for pitch in voicing
         ]
     return [  # broken, in eighths
         Note(start + e * beat / 2, start + (e + 1.5) * beat / 2, voicing[e % len(voicing)], 68, "chords")
@@ -192,7 +202,10 @@ def _bass(pitch_classes: list[int], start: float, beat: float, beats: int, style
             Note(start, start + half * beat * 0.9, root, 86, "bass"),
             Note(start + half * beat, start + beats * beat * 0.9, fifth, 78, "bass"),
         ]
-    return [Note(start + b * beat, start + (b + 0.8) * beat, root if b % 2 == 0 else fifth, 80, "bass") for b in range(beats)]
+    return [
+        Note(start + b * beat, start + (b + 0.8) * beat, root if b % 2 == 0 else fifth, 80, "bass")
+        for b in range(beats)
+    ]
 
 
 def _melody(

@@ -91,7 +91,9 @@ def play_additive(score: Score, rng: np.random.Generator, sampling_rate: int = 1
     audio = np.zeros(round(duration * sampling_rate) + 1, np.float32)
     timbres = {part: (rng.uniform(0.5, 2.0), rng.uniform(0.5, 4.0)) for part in PROGRAMS}
     for note in score.notes:
-        sound = _hit(note, rng, sampling_rate) if note.part == "drums" else _tone(note, *timbres[note.part], sampling_rate)
+        sound = (
+            _hit(note, rng, sampling_rate) if note.part == "drums" else _tone(note, *timbres[note.part], sampling_rate)
+        )
         start = round(note.start * sampling_rate)
         sound = sound[: len(audio) - start]
         audio[start : start + len(sound)] += sound * note.velocity / 127

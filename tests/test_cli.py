@@ -1,0 +1,98 @@
+"""The `mt2` command: bad files are named and stop nothing, outputs are whole, keys are right on plain cadences."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from support import RATE, song
+
+from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
+from mt2_music.cli import main
+from mt2_music.embed import estimate_key, mean_profile
+from mt2_music.train.calibrate import pitch_fork
+
+
+@pytest.fixture
+def files(tmp_path):
+    good = []
+    for index, rate in enumerate((RATE, 44100)):
+        good.append(str(tmp_path / f"song {index}.flac"))
+        soundfile.write(good[-1], song(index, 5.0), rate)
+    bad = [str(tmp_path / name) for name in ("missing.wav", "text.ogg", "empty.wav", "folder.mp3")]
+    (tmp_path / "text.ogg").write_text("no audio")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    (tmp_path / "folder.mp3").mkdir()
+    return good, bad
+
+
+def test_embed_writes_what_it_can_and_says_what_it_cannot(published, files, tmp_path, capsys):
+    good, bad = files
+    output = tmp_path / "out.npz"
+    assert main(["embed", bad[0], good[0], *bad[1:], good[1], "--model", str(published), "-o", str(output)]) == 1
+    errors = capsys.readouterr().err
+    assert all(file in errors for file in bad)
+    assert "Traceback" not in errors
+    saved = np.load(output)
+    assert saved["files"].tolist() == good
+    model = MT2Model.from_pretrained(published).eval()
+    extractor = MT2FeatureExtractor.from_pretrained(published)
+    for index, file in enumerate(good):
+        with torch.no_grad():
+            outputs = model(**extractor(file, return_tensors="pt"))
+        assert np.array_equal(saved["mean"][index], outputs.pooler_output[0])
+        assert np.array_equal(saved["equivariant"][index], outputs.equivariant_embeds[0])
+        assert np.array_equal(saved["contrastive"][index], outputs.contrastive_embeds[0])
+    assert main(["embed", *good, "--model", str(published), "-o", str(tmp_path / "again.npz")]) == 0
+    assert np.array_equal(np.load(tmp_path / "again.npz")["mean"], saved["mean"])
+
+
+def test_embed_writes_nothing_when_nothing_can_be_read(published, files, tmp_path):
+    output = tmp_path / "none.npz"
+    assert main(["embed", *files[1], "--model", str(published), "-o", str(output)]) == 1
+    assert not list(tmp_path.glob("*none*"))
+    assert main(["embed", files[0][0], "--model", str(tmp_path / "no model"), "-o", str(output)]) == 2
+
+
+def test_key_prints_one_list_of_objects(published, files, capsys):
+    good, bad = files
+    assert main(["key", good[0], bad[1], "--model", str(published), "--json"]) == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first.keys() == {"file", "signature", "profile", "confidence"}
+    assert first["file"] == good[0]
+    assert len(first["profile"]) == 12
+    assert sum(first["profile"]) == pytest.approx(1, abs=1e-4)
+    assert first["profile"][first["signature"]] == max(first["profile"]) == first["confidence"]
+    assert second == {"file": bad[1], "error": second["error"]}
+    assert main(["key", good[0], "--model", str(published)]) == 0
+    assert " major / " in capsys.readouterr().out
+
+
+def test_a_calibrated_model_names_the_keys_of_pitch_forks(published, extractor):
+    model = MT2ForPreTraining.from_pretrained(published).eval()
+    right = [estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12)]
+    assert sum(right) >= 6  # briefly trained; one is expected by chance
+    model.config.key_calibration = (model.config.key_calibration + 1) % 12
+    assert not any(
+        estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12) if right[t]
+    )
+
+
+def test_profiles_of_windows_are_averaged_by_length(published, extractor):
+    model = MT2ForPreTraining.from_pretrained(published).eval()
+    frames = model.config.max_frames
+    features = extractor(song(3), sampling_rate=RATE, return_tensors="pt")["input_features"][0, : 2 * frames + 5]
+    with torch.no_grad():
+        parts = [(model(part[None]).key_signature_profile[0], len(part)) for part in features.split(frames)]
+    want = sum(profile * length for profile, length in parts) / len(features)
+    assert torch.allclose(mean_profile(model, features), want, atol=1e-5)
+
+
+def test_uncalibrated_or_tokenless_models_are_refused(published, extractor, tmp_path, files, capsys):
+    model = MT2ForPreTraining.from_pretrained(published)
+    model.config.key_calibration = None
+    model.save_pretrained(tmp_path / "raw")
+    extractor.save_pretrained(tmp_path / "raw")
+    assert main(["key", files[0][0], "--model", str(tmp_path / "raw")]) == 2
+    assert "key_calibration" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""The Hub folder: complete, loads in a process that has no package, and equals what the package loads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from support import RATE, python, song, tiny_config
+
+from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
+from mt2_music.train.calibrate import calibrate_key, pitch_fork
+from mt2_music.train.publish import main, publish
+
+STRANGER = """
+import sys
+sys.modules["mt2_music"] = None  # importing it fails, as if it were not installed
+import numpy as np, torch
+from transformers import (AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification,
+                          AutoModelForAudioFrameClassification, AutoModelForPreTraining, pipeline)
+folder, audio, output = sys.argv[1:]
+audio = np.load(audio)
+trust = {"trust_remote_code": True}
+extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
+model, info = AutoModel.from_pretrained(folder, output_loading_info=True, **trust)
+assert not any(info.values()), info
+assert AutoConfig.from_pretrained(folder, **trust).model_type == "mt2"
+inputs = extractor(audio, sampling_rate=16000, return_tensors="pt")
+with torch.no_grad():
+    embeds = model.eval()(**inputs).pooler_output
+    profile = AutoModelForPreTraining.from_pretrained(folder, **trust).eval()(**inputs).key_signature_profile
+torch.manual_seed(0)
+classifier = AutoModelForAudioClassification.from_pretrained(folder, num_labels=3, **trust)
+AutoModelForAudioFrameClassification.from_pretrained(folder, num_labels=25, **trust)
+scores = pipeline("audio-classification", model=classifier, feature_extractor=extractor)(audio)
+assert len(scores) == 3 and abs(sum(score["score"] for score in scores) - 1) < 1e-5
+classifier.save_pretrained(output + ".tuned")
+extractor.save_pretrained(output + ".tuned")
+again = pipeline("audio-classification", model=output + ".tuned", **trust)(audio)
+assert again == scores, (again, scores)
+torch.save({"embeds": embeds, "profile": profile}, output)
+"""
+
+
+def test_a_process_without_the_package_loads_every_class(published, tmp_path):
+    audio = song(50)
+    np.save(tmp_path / "audio.npy", audio)
+    env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    python("-c", STRANGER, published, tmp_path / "audio.npy", tmp_path / "out.pt", cwd=elsewhere, env=env)
+    got = torch.load(tmp_path / "out.pt")
+    from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+
+    model = AutoModel.from_pretrained(published).eval()
+    assert type(model) is MT2Model  # our own class, and no flag was needed
+    extractor = AutoFeatureExtractor.from_pretrained(published)
+    inputs = extractor(audio, sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(model(**inputs).pooler_output, got["embeds"])
+        profile = AutoModelForPreTraining.from_pretrained(published).eval()(**inputs).key_signature_profile
+    assert torch.equal(profile, got["profile"])
+
+
+def test_the_folder_is_complete(published, run_dir):
+    names = {path.name for path in published.iterdir()}
+    code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
+    assert names == code | {"README.md", "config.json", "preprocessor_config.json", "model.safetensors"}
+    assert len(json.loads((published / "config.json").read_text())["auto_map"]) == 6
+    assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    card = (published / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\nlicense: apache-2.0\n")
+    steps = json.loads((run_dir / "trainer_state.json").read_text())["global_step"]
+    assert f"{steps} steps of 4 songs" in card
+    assert "$" not in card
+    for line in ("| code | ", "| weights | ", "| training data | "):
+        assert line in card
+
+
+def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    assert main([str(run_dir), str(tmp_path / "mine")]) == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
+        publish(tmp_path / "mine", tmp_path / "new", "mit", "")
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_calibration_finds_the_rotation(extractor):
+    """A model whose head is rotated by hand must be calibrated by as much more."""
+    torch.manual_seed(0)
+    model = MT2ForPreTraining(tiny_config(profile_gain=1.0)).eval()
+    first = calibrate_key(model, extractor)
+    with torch.no_grad():
+        model.key_head.linear.weight.copy_(model.key_head.linear.weight.roll(5, 0))
+    assert calibrate_key(model, extractor) == (first + 5) % 12
+    linear = MT2FeatureExtractor(cqt_power=1.0)
+    fork = linear(pitch_fork(0, RATE), sampling_rate=RATE, return_tensors="np")["input_features"][0, :, :99]
+    chroma = np.array([fork[:, (pitch_class - 9) % 12 :: 12].mean() for pitch_class in range(12)])
+    scales = [sum(chroma[(tonic + step) % 12] for step in (0, 2, 4, 5, 7, 9, 11)) for tonic in range(12)]
+    assert np.argmax(scales) == 0  # the fork stands in C major
+
+
+def test_import_needs_only_the_core_packages(tmp_path):
+    """Without torchaudio, torchcodec, librosa, datasets or accelerate; and with a broken torchaudio, by name."""
+    soundfile.write(tmp_path / "a.flac", song(0, 4.0), RATE)
+    blocked = [
+        "torchaudio",
+        "torchcodec",
+        "librosa",
+        "datasets",
+        "accelerate",
+        "evaluate",
+        "matplotlib",
+        "tinysoundfont",
+    ]
+    script = f"""
+import sys
+blocked = {blocked}
+sys.modules.update(dict.fromkeys(blocked))  # None: importing them fails, as if they were not installed
+import mt2_music, mt2_music.cli
+from mt2_music.embed import embed_audio
+model = mt2_music.MT2Model(mt2_music.MT2Config(num_hidden_layers=1)).eval()
+print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r})["mean"].shape)
+"""
+    assert "(192,)" in python("-c", script, cwd=tmp_path).stdout
+
+
+def test_a_broken_torchaudio_is_named_with_the_remedy(tmp_path):
+    broken = tmp_path / "torchaudio"
+    broken.mkdir()
+    (broken / "__init__.py").write_text('raise OSError("libtorch_cuda.so: cannot open shared object file")')
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", "import mt2_music"], env=env, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "ImportError: the installed torchaudio does not load" in result.stderr
+    assert "pip uninstall torchaudio" in result.stderr
+
+
+def test_hub_files_import_nothing_that_users_may_lack():
+    import ast
+
+    import mt2_music
+
+    folder = Path(mt2_music.__file__).parent
+    files = [folder / "configuration_mt2.py", folder / "modeling_mt2.py"]
+    files.append(Path(sys.modules["mt2_music.feature_extraction.feature_extraction_mt2"].__file__))
+    allowed = set(sys.stdlib_module_names) | {"numpy", "torch", "transformers"}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= allowed, file
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module.split(".")[0] in allowed, (file, node.module)
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.level, node.module) == (1, "configuration_mt2"), (file, node.module)
