@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
-from .embed import check_key_model, embed_audio, estimate_key
+from .embed import embed_audio, estimate_key, key_calibration
 from .modeling_mt2 import MT2ForPreTraining, MT2Model
 
 
@@ -59,7 +59,7 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 def key(arguments: argparse.Namespace) -> int:
     """Print the key signature of every readable file."""
     model = MT2ForPreTraining.from_pretrained(arguments.model).eval()
-    check_key_model(model)
+    key_calibration(model)  # refused now rather than for every file
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     results: list[dict[str, Any]] = []
     for file, estimate, error in each_file(arguments.files, lambda file: estimate_key(model, extractor, file)):

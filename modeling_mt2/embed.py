@@ -111,17 +111,17 @@ def estimate_key(
         ValueError: the model has no equivariant token or no calibration, or the audio cannot be used.
         FileNotFoundError: a path that does not exist.
     """
-    check_key_model(model)
+    calibration = key_calibration(model)
     features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
-    profile = mean_profile(model, features).roll(-model.config.key_calibration).numpy()
+    profile = mean_profile(model, features).roll(-calibration).numpy()
     return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
 
 
-def check_key_model(model: MT2ForPreTraining) -> None:
-    """Refuse a model that cannot name keys.
+def key_calibration(model: MT2ForPreTraining) -> int:
+    """Return the profile index of C major.
 
     Raises:
-        ValueError: it has no equivariant token, or was never calibrated.
+        ValueError: the model has no equivariant token, or was never calibrated.
     """
     if "equivariant" not in model.config.class_tokens:
         raise ValueError("this model has no equivariant token and knows no keys")
@@ -130,3 +130,4 @@ def check_key_model(model: MT2ForPreTraining) -> None:
             "this model has no key_calibration: publish it with `python -m mt2_music.train.publish`, which finds "
             "the profile index of C major"
         )
+    return model.config.key_calibration

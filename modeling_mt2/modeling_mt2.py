@@ -223,7 +223,7 @@ class MT2PreTrainedModel(PreTrainedModel):
     config: MT2Config
     base_model_prefix = "mt2"
     main_input_name = "input_features"
-    input_modalities = ("audio",)
+    input_modalities = ("audio",)  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # our losses are means, so the Trainer must divide by the accumulation steps itself
     _no_split_modules = ["MT2Embeddings", "MT2Layer"]
@@ -278,8 +278,6 @@ class MT2Model(MT2PreTrainedModel):
         attention_mask: Tensor | None = None,
         transposition: Tensor | int | None = None,
         mel_mask: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MT2ModelOutput:
         """Encode clips; more than `config.max_frames` frames are cut into windows that are encoded one by one.
@@ -289,9 +287,8 @@ class MT2Model(MT2PreTrainedModel):
             attention_mask: (B, T), 1 for frames of the clip and 0 for padding; None when nothing is padded.
             transposition: bins (semitones) by which the constant-Q half is pitched up, (B,) or one for all.
             mel_mask: (B,), 0 for clips whose mel half is to be left out.
-            output_attentions: also return attention weights; computed with eager attention.
-            output_hidden_states: also return the output of every layer.
-            kwargs: what an attention backend may need.
+            kwargs: `output_hidden_states`, `output_attentions` (computed with eager attention), and what an attention
+                backend may need.
 
         Returns:
             Class tokens of a long input are means over its windows, weighted with their numbers of valid frames.
@@ -300,15 +297,15 @@ class MT2Model(MT2PreTrainedModel):
             ValueError: shapes that do not fit the config or each other, or a transposition out of range.
         """
         self._check(input_features, attention_mask, kwargs)
-        if output_attentions is None:
-            output_attentions = self.config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
+        options: dict[str, Any] = dict(kwargs)
+        for name in ("output_attentions", "output_hidden_states"):
+            if options.get(name) is None:
+                options[name] = getattr(self.config, name)
+        output_hidden_states = options.pop("output_hidden_states")
         input_features = input_features.to(self.embeddings.position_embeddings.dtype)
-        kwargs["output_attentions"] = output_attentions
         num_windows = math.ceil(input_features.shape[1] / self.config.max_frames)
         encode = self._encode if num_windows == 1 else self._encode_windows
-        states, attentions = encode(input_features, attention_mask, transposition, mel_mask, **kwargs)
+        states, attentions = encode(input_features, attention_mask, transposition, mel_mask, **options)
         names = self.config.class_tokens
         tokens = dict(zip(names, states[-1].unbind(1)[: len(names)], strict=True))
         return MT2ModelOutput(
@@ -317,7 +314,7 @@ class MT2Model(MT2PreTrainedModel):
             equivariant_embeds=tokens.get("equivariant"),
             contrastive_embeds=tokens.get("contrastive"),
             hidden_states=tuple(states[:-1]) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
+            attentions=tuple(attentions) if options["output_attentions"] else None,
         )
 
     def _check(self, input_features: Tensor, attention_mask: Tensor | None, kwargs: Any) -> None:
@@ -353,9 +350,7 @@ class MT2Model(MT2PreTrainedModel):
             attentions.append(weights)
         return [*states, self.layernorm(hidden_states)], attentions
 
-    def _attention_mask(
-        self, hidden_states: Tensor, attention_mask: Tensor | None, output_attentions: bool
-    ) -> Tensor | None:
+    def _attention_mask(self, hidden_states: Tensor, attention_mask: Tensor | None, output_attentions: bool) -> Any:
         """Let every token attend to the class tokens and the valid frames, in the form the attention wants."""
         if attention_mask is None:
             return None
@@ -381,15 +376,14 @@ class MT2Model(MT2PreTrainedModel):
             attention_mask = torch.ones(batch, num_frames, dtype=torch.bool, device=input_features.device)
         mask = nn.functional.pad(attention_mask.bool(), (0, padding)).reshape(batch * num_windows, -1)
         windows = nn.functional.pad(input_features, (0, 0, 0, padding)).reshape(*mask.shape, -1)  # (B * W, frames, .)
-        per_window = [
-            value.repeat_interleave(num_windows) if isinstance(value, Tensor) and value.ndim else value
-            for value in (transposition, mel_mask)
-        ]
+        if transposition is not None:
+            transposition = torch.as_tensor(transposition, device=mask.device).expand(batch)
         occupied = mask.any(1).nonzero()[:, 0]
         chunks = []
         for rows in occupied.split(WINDOWS_PER_CHUNK):
-            extra = (value[rows] if isinstance(value, Tensor) and value.ndim else value for value in per_window)
-            chunks.append(self._encode(windows[rows], mask[rows], *extra, **kwargs))
+            clips = rows // num_windows
+            own_transposition, own_mel_mask = (None if v is None else v[clips] for v in (transposition, mel_mask))
+            chunks.append(self._encode(windows[rows], mask[rows], own_transposition, own_mel_mask, **kwargs))
 
         def scatter(pieces: tuple[Tensor, ...]) -> Tensor:
             joined = torch.cat(pieces)
@@ -411,6 +405,9 @@ class MT2Model(MT2PreTrainedModel):
 
 class MT2KeyHead(nn.Module):
     """Equivariant token to a profile over the 12 key signatures."""
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, config: MT2Config) -> None:
         super().__init__()
@@ -472,20 +469,10 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         attention_mask: Tensor | None = None,
         transposition: Tensor | int | None = None,
         mel_mask: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MT2ForPreTrainingOutput:
         """Encode clips as `MT2Model.forward` does, with key signature profile and projection."""
-        encoded = self.mt2(
-            input_features,
-            attention_mask,
-            transposition,
-            mel_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        encoded = self.mt2(input_features, attention_mask, transposition, mel_mask, **kwargs)
         key_logits = profile = projection = None
         if encoded.equivariant_embeds is not None:
             key_logits = self.key_head(encoded.equivariant_embeds)
@@ -505,7 +492,7 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
         self.mt2 = MT2Model(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
         width = config.hidden_size * (len(config.class_tokens) if config.pooling == "concat" else 1)
-        self.classifier = nn.Linear(width, config.num_labels)
+        self.classifier = nn.Linear(width, config.num_labels)  # type: ignore[arg-type]
         self.post_init()
 
     @can_return_tuple
@@ -514,8 +501,6 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
         input_features: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """Classify clips by the embedding that `config.pooling` names.
@@ -525,20 +510,13 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             attention_mask: (B, T), 1 for frames of the clip and 0 for padding.
             labels: (B,) class indices for one label of many; (B, num_labels) float 0 or 1 for several labels; floats
                 for regression. `config.problem_type` decides; when it is None the first labels set it.
-            output_attentions: also return attention weights; computed with eager attention.
-            output_hidden_states: also return the output of every layer.
-            kwargs: what an attention backend may need.
+            kwargs: `output_hidden_states`, `output_attentions` (computed with eager attention), and what an attention
+                backend may need.
 
         Returns:
             `logits` (B, num_labels), and with labels their mean `loss`.
         """
-        encoded = self.mt2(
-            input_features,
-            attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        encoded = self.mt2(input_features, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(self._pool(encoded, attention_mask)))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
@@ -547,13 +525,14 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             attentions=encoded.attentions,
         )
 
-    def _pool(self, encoded: MT2ModelOutput, attention_mask: Tensor | None) -> Tensor:
+    def _pool(self, encoded: dict[str, Tensor], attention_mask: Tensor | None) -> Tensor:
         if self.config.pooling == "frames":
-            return _masked_mean(encoded.last_hidden_state, attention_mask)
-        tokens = {"equivariant": encoded.equivariant_embeds, "contrastive": encoded.contrastive_embeds}
+            return _masked_mean(encoded["last_hidden_state"], attention_mask)
+        if self.config.pooling == "mean":
+            return encoded["pooler_output"]
         if self.config.pooling == "concat":
-            return torch.cat([tokens[name] for name in self.config.class_tokens], dim=1)
-        return tokens.get(self.config.pooling, encoded.pooler_output)
+            return torch.cat([encoded[f"{name}_embeds"] for name in self.config.class_tokens], dim=1)
+        return encoded[f"{self.config.pooling}_embeds"]
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.problem_type is None:
@@ -578,7 +557,7 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
         super().__init__(config)
         self.mt2 = MT2Model(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)  # type: ignore[arg-type]
         self.post_init()
 
     @can_return_tuple
@@ -587,8 +566,6 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
         input_features: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
         """Classify every frame.
@@ -598,20 +575,13 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
             attention_mask: (B, T), 1 for frames of the clip and 0 for padding, which no loss sees.
             labels: (B, T) class indices, -100 where there is none; or float (B, T, num_labels) of 0 to 1 for labels
                 that do not exclude each other.
-            output_attentions: also return attention weights; computed with eager attention.
-            output_hidden_states: also return the output of every layer.
-            kwargs: what an attention backend may need.
+            kwargs: `output_hidden_states`, `output_attentions` (computed with eager attention), and what an attention
+                backend may need.
 
         Returns:
             `logits` (B, T, num_labels), one row every `config.hop_length` samples, and with labels their mean `loss`.
         """
-        encoded = self.mt2(
-            input_features,
-            attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **kwargs,
-        )
+        encoded = self.mt2(input_features, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(encoded.last_hidden_state))
         return TokenClassifierOutput(
             loss=None if labels is None else self._loss(logits.float(), labels, attention_mask),

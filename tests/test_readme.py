@@ -44,6 +44,8 @@ def test_python_blocks_run(folder, index):
 def test_commands_run(folder):
     for line in "\n".join(text for kind, text in BLOCKS if kind == "bash").splitlines():
         words = shlex.split(line)
+        if not words:
+            continue
         if words[0] == "make":  # that it would work is what this whole run of tests and CI show
             subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         elif words[0] == "pip":

@@ -56,6 +56,7 @@ def plot_profile(profile: np.ndarray, title: str, output: Path) -> None:
     colours = ["tab:orange" if signature == best else "tab:blue" for signature in order]
     axes.bar(angles, profile[order], width=2 * np.pi / 14, color=colours)
     axes.set_xticks(angles, [SIGNATURES[signature].replace(" / ", "\n") for signature in order])
+    axes.tick_params(axis="x", pad=16)
     axes.set_yticklabels([])
     axes.set_title(title)
     figure.savefig(output, dpi=120)

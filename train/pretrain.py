@@ -47,15 +47,15 @@ def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArgu
 
 def load_tracks(arguments: PretrainArguments) -> Tracks:
     """Find the audio that the arguments name."""
-    if arguments.audio_dir is not None:
-        return scan_folder(arguments.audio_dir, arguments.window_seconds)
+    name = arguments.dataset
+    if name is None:
+        return scan_folder(str(arguments.audio_dir), arguments.window_seconds)
     import datasets
 
-    assert arguments.dataset is not None
-    if (Path(arguments.dataset) / "dataset_info.json").is_file():
-        dataset = datasets.load_from_disk(arguments.dataset)
+    if (Path(name) / "dataset_info.json").is_file():
+        dataset = datasets.load_from_disk(name)
     else:
-        dataset = datasets.load_dataset(arguments.dataset, split=arguments.dataset_split)
+        dataset = datasets.load_dataset(name, split=arguments.dataset_split)
     return scan_dataset(dataset, arguments.window_seconds, arguments.audio_column)
 
 
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, and leave model, feature extractor, log and settings in the output folder."""
     arguments, training = parse_arguments(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
-    output_dir = Path(training.output_dir)
+    output_dir = Path(str(training.output_dir))
     output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(training.seed)
 
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
     config = MT2Config(**arguments.model_settings, max_frames=frames)
     batch_size = training.per_device_train_batch_size * training.world_size
-    names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in tracks)
+    names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in tracks.tracks)
     with training.main_process_first(desc="settings"):
         if training.process_index == 0:
             tracks.report(output_dir / LEFT_OUT_FILE)

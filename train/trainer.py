@@ -9,6 +9,7 @@ import torch.distributed
 from torch import Tensor, nn
 from transformers import Trainer
 
+from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .losses import cpsd_loss, effective_rank, nt_xent_loss, profile_phase
@@ -69,6 +70,8 @@ class MT2Trainer(Trainer):
         RepresentationCollapseError: from `train`, when one of the tokens has collapsed or the loss is not finite.
     """
 
+    processing_class: MT2FeatureExtractor
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.args.device))
@@ -78,7 +81,8 @@ class MT2Trainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         # Items come in their order: `WindowPairs` shuffles by itself, so that item i is the same in every run.
-        return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        return torch.utils.data.SequentialSampler(dataset)
 
     def compute_loss(
         self,
