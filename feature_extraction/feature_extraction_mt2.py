@@ -64,7 +64,7 @@ def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.nda
             if start:
                 sound.seek(start)
             return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
 
@@ -225,6 +225,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         positive = (sampling_rate, hop_length, num_cqt_bins, bins_per_octave, num_mel_bins, n_fft, mel_range_db)
         if not all(value > 0 for value in (*positive, cqt_fmin_hz, cqt_power)):
             raise ValueError(f"rates, sizes, counts and cqt_power must be above 0, got {positive}")
+        if kwargs.get("padding_side", "right") != "right":
+            raise ValueError("padding_side must be right: the model takes the first frames for those of the clip")
         if cqt_scale not in ("power", "decibel"):
             raise ValueError(f'cqt_scale must be "power" or "decibel", got {cqt_scale!r}')
         top_hz = cqt_fmin_hz * 2 ** ((num_cqt_bins - 1) / bins_per_octave)
@@ -306,6 +308,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             members = [index for index, waveform in enumerate(waveforms) if len(waveform) == length]
             stack = torch.from_numpy(np.stack([waveforms[index] for index in members])).to(device)
             for index, frames in zip(members, self.extract(stack).cpu().numpy(), strict=True):
+                if not np.isfinite(frames).all():
+                    raise ValueError(f"clip {index}: samples are too large, up to {abs(waveforms[index]).max():g}")
                 features[index] = frames
         return self.pad(
             BatchFeature({"input_features": features}),
@@ -338,8 +342,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         rate = known_rate if known_rate is not None else sampling_rate
         if rate is None:
             raise ValueError("sampling_rate is missing: samples alone do not say how fast they are to be played")
-        if isinstance(rate, bool) or not isinstance(rate, Real) or rate <= 0:
-            raise ValueError(f"sampling_rate must be a number of hertz above 0, got {rate!r}")
+        if isinstance(rate, bool) or not isinstance(rate, Real) or rate <= 0 or rate % 1 != 0:
+            raise ValueError(f"sampling_rate must be a whole number of hertz above 0, got {rate!r}")
         if isinstance(samples, Tensor):
             samples = samples.detach().cpu()
             samples = (samples.float() if samples.is_floating_point() else samples).numpy()

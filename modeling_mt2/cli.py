@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
-from .embed import embed_audio, estimate_key, key_calibration
+from .embed import embed_audio, estimate_key, key_calibration, load_model
 from .modeling_mt2 import MT2ForPreTraining, MT2Model
 
 
@@ -30,7 +30,9 @@ def each_file(files: list[str], work: Callable[[str], Any]) -> Iterator[tuple[st
 
 def embed(arguments: argparse.Namespace) -> int:
     """Write the embeddings of all readable files to one npz file."""
-    model = MT2Model.from_pretrained(arguments.model).eval()
+    if arguments.output.is_dir() or not arguments.output.parent.is_dir():
+        raise ValueError(f"cannot write {arguments.output}: it is a folder, or lies in one that does not exist")
+    model = load_model(MT2Model, arguments.model)
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     done = [
         (file, vectors)
@@ -58,7 +60,7 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def key(arguments: argparse.Namespace) -> int:
     """Print the key signature of every readable file."""
-    model = MT2ForPreTraining.from_pretrained(arguments.model).eval()
+    model = load_model(MT2ForPreTraining, arguments.model)
     key_calibration(model)  # refused now rather than for every file
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     results: list[dict[str, Any]] = []

@@ -83,7 +83,13 @@ class MT2Config(PreTrainedConfig):
                 f"chroma_init needs hidden_size {self.hidden_size} to hold num_cqt_bins {self.num_cqt_bins}; make it "
                 "larger or set chroma_init=False"
             )
-        kwargs.setdefault("auto_map", AUTO_MAP)
+        if self.bins_per_octave != 12:
+            raise ValueError(
+                f"bins_per_octave must be 12, got {self.bins_per_octave}: a profile has 12 key signatures"
+            )
+        if self.key_calibration is not None and self.key_calibration not in range(12):
+            raise ValueError(f"key_calibration must be None or an index from 0 to 11, got {self.key_calibration}")
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
 
     @classmethod

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForPreTraining, MT2Model
+from .configuration_mt2 import MT2Config
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForPreTraining, MT2Model, MT2PreTrainedModel
+
+LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 
 SIGNATURES = tuple(
     f"{major} major / {minor} minor"
@@ -20,6 +24,28 @@ SIGNATURES = tuple(
         strict=True,
     )
 )
+
+
+def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:
+    """Load a published MT2 model for use, and refuse one that is not whole.
+
+    Args:
+        model_class: `MT2Model`, or `MT2ForPreTraining` for key signatures.
+        folder: folder or Hub name.
+
+    Raises:
+        ValueError: it holds another kind of model, or lacks weights that the class needs: transformers would fill
+            them with random numbers and only warn.
+        OSError: nothing is there.
+    """
+    settings, _ = MT2Config.get_config_dict(folder)
+    if settings.get("model_type") != MT2Config.model_type:
+        raise ValueError(f"{folder} holds a model of type {settings.get('model_type')!r}, not mt2")
+    model, report = model_class.from_pretrained(folder, output_loading_info=True)
+    lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+    if lacking:
+        raise ValueError(f"{folder} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")
+    return model.eval()
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ class MT2Embeddings(nn.Module):
         if transposition is None:
             return input_features[:, :, first : first + num_bins]
         starts = first - torch.as_tensor(transposition, device=input_features.device).expand(len(input_features))
-        if bool((starts < 0).any() | (starts > self.config.num_transposition_bins).any()):
+        outside = (starts < 0) | (starts > self.config.num_transposition_bins)
+        if not torch.compiler.is_compiling() and outside.any():
             raise ValueError(
                 f"transposition must lie between {first - self.config.num_transposition_bins} and {first} bins, got "
                 f"{transposition}"
@@ -127,8 +128,9 @@ def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the frames that the mask keeps, (B, T, D) to (B, D); zero where it keeps none."""
     if mask is None:
         return tokens.mean(dim=1)
-    weights = mask.to(tokens.dtype)[:, :, None]
-    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    weights = mask.float()  # counts of frames do not fit into half precision
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    return (tokens * weights.to(tokens.dtype)[:, :, None]).sum(dim=1)
 
 
 def eager_attention_forward(
@@ -301,7 +303,6 @@ class MT2Model(MT2PreTrainedModel):
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name) is None:
                 options[name] = getattr(self.config, name)
-        output_hidden_states = options.pop("output_hidden_states")
         input_features = input_features.to(self.embeddings.position_embeddings.dtype)
         num_windows = math.ceil(input_features.shape[1] / self.config.max_frames)
         encode = self._encode if num_windows == 1 else self._encode_windows
@@ -313,7 +314,7 @@ class MT2Model(MT2PreTrainedModel):
             pooler_output=torch.stack(list(tokens.values())).mean(0),
             equivariant_embeds=tokens.get("equivariant"),
             contrastive_embeds=tokens.get("contrastive"),
-            hidden_states=tuple(states[:-1]) if output_hidden_states else None,
+            hidden_states=tuple(states[:-1]) if options["output_hidden_states"] else None,
             attentions=tuple(attentions) if options["output_attentions"] else None,
         )
 
@@ -322,7 +323,7 @@ class MT2Model(MT2PreTrainedModel):
         if unknown:
             raise TypeError(f"forward() got an unexpected argument {', '.join(sorted(unknown))}")
         shape = tuple(input_features.shape)
-        if len(shape) != 3 or shape[2] != self.config.input_size or shape[1] == 0:
+        if len(shape) != 3 or shape[2] != self.config.input_size or 0 in shape:
             raise ValueError(f"input_features must be (batch, frames, {self.config.input_size}), got {shape}")
         if attention_mask is not None and tuple(attention_mask.shape) != shape[:2]:
             raise ValueError(f"attention_mask must be {shape[:2]}, got {tuple(attention_mask.shape)}")
@@ -334,21 +335,25 @@ class MT2Model(MT2PreTrainedModel):
         transposition: Tensor | int | None,
         mel_mask: Tensor | None,
         output_attentions: bool,
+        output_hidden_states: bool,
         **kwargs: Any,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Encode clips of at most one window.
 
         Returns:
-            States (B, C + T, D): embeddings, output of every layer, and last the normalised output; and attentions.
+            States (B, C + T, D), last of them the normalised output and, where hidden states are asked for, before it
+            the embeddings and the output of every layer; and attentions.
         """
         hidden_states = self.embeddings(input_features, attention_mask, transposition, mel_mask)
         mask = self._attention_mask(hidden_states, attention_mask, output_attentions)
         states, attentions = [hidden_states], []
         for layer in self.layers:
             hidden_states, weights = layer(hidden_states, mask, output_attentions=output_attentions, **kwargs)
-            states.append(hidden_states)
+            if output_hidden_states:
+                states.append(hidden_states)
             attentions.append(weights)
-        return [*states, self.layernorm(hidden_states)], attentions
+        final = self.layernorm(hidden_states)
+        return ([*states, final] if output_hidden_states else [final]), attentions
 
     def _attention_mask(self, hidden_states: Tensor, attention_mask: Tensor | None, output_attentions: bool) -> Any:
         """Let every token attend to the class tokens and the valid frames, in the form the attention wants."""
@@ -376,14 +381,20 @@ class MT2Model(MT2PreTrainedModel):
             attention_mask = torch.ones(batch, num_frames, dtype=torch.bool, device=input_features.device)
         mask = nn.functional.pad(attention_mask.bool(), (0, padding)).reshape(batch * num_windows, -1)
         windows = nn.functional.pad(input_features, (0, 0, 0, padding)).reshape(*mask.shape, -1)  # (B * W, frames, .)
-        if transposition is not None:
-            transposition = torch.as_tensor(transposition, device=mask.device).expand(batch)
-        occupied = mask.any(1).nonzero()[:, 0]
+        per_clip = [
+            None if value is None else torch.as_tensor(value, device=mask.device).expand(batch)
+            for value in (transposition, mel_mask)
+        ]
+        occupied = mask.any(1)
+        occupied[::num_windows] = True  # of every clip at least the first, as of a clip of one window
+        # Compiled code cannot depend on how many windows hold only padding, and encodes them too.
+        every = torch.arange(len(mask), device=mask.device)
+        occupied = every if torch.compiler.is_compiling() else every[occupied]
         chunks = []
         for rows in occupied.split(WINDOWS_PER_CHUNK):
             clips = rows // num_windows
-            own_transposition, own_mel_mask = (None if v is None else v[clips] for v in (transposition, mel_mask))
-            chunks.append(self._encode(windows[rows], mask[rows], own_transposition, own_mel_mask, **kwargs))
+            own = [None if value is None else value[clips] for value in per_clip]
+            chunks.append(self._encode(windows[rows], mask[rows], *own, **kwargs))
 
         def scatter(pieces: tuple[Tensor, ...]) -> Tensor:
             joined = torch.cat(pieces)
@@ -391,8 +402,8 @@ class MT2Model(MT2PreTrainedModel):
 
         states = [scatter(pieces) for pieces in zip(*(states for states, _ in chunks), strict=True)]
         num_tokens = len(self.config.class_tokens)
-        weights = mask.reshape(batch, num_windows, -1).sum(2).to(input_features.dtype)
-        weights = (weights / weights.sum(1, keepdim=True).clamp(min=1))[:, :, None, None]
+        weights = mask.reshape(batch, num_windows, -1).sum(2).float()
+        weights = (weights / weights.sum(1, keepdim=True).clamp(min=1)).to(input_features.dtype)[:, :, None, None]
         joined = []
         for state in states:
             by_window = state.unflatten(0, (batch, num_windows))  # (B, W, C + frames, D)

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from support import RATE, TINY, python, song
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from support import RATE, TINY, python, song
 
 
 @pytest.fixture(scope="session")

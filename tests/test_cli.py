@@ -1,17 +1,19 @@
 """The `mt2` command: bad files are named and stop nothing, outputs are whole, keys are right on plain cadences."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from support import RATE, song
+from safetensors.torch import load_file, save_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.cli import main
 from mt2_music.embed import estimate_key, mean_profile
 from mt2_music.train.calibrate import pitch_fork
+from support import RATE, song
 
 
 @pytest.fixture
@@ -20,10 +22,11 @@ def files(tmp_path):
     for index, rate in enumerate((RATE, 44100)):
         good.append(str(tmp_path / f"song {index}.flac"))
         soundfile.write(good[-1], song(index, 5.0), rate)
-    bad = [str(tmp_path / name) for name in ("missing.wav", "text.ogg", "empty.wav", "folder.mp3")]
+    bad = [str(tmp_path / name) for name in ("missing.wav", "text.ogg", "empty.wav", "folder.mp3", "headerless.raw")]
     (tmp_path / "text.ogg").write_text("no audio")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     (tmp_path / "folder.mp3").mkdir()
+    (tmp_path / "headerless.raw").write_bytes(bytes(1000))
     return good, bad
 
 
@@ -87,6 +90,27 @@ def test_profiles_of_windows_are_averaged_by_length(published, extractor):
         parts = [(model(part[None]).key_signature_profile[0], len(part)) for part in features.split(frames)]
     want = sum(profile * length for profile, length in parts) / len(features)
     assert torch.allclose(mean_profile(model, features), want, atol=1e-5)
+
+
+def test_a_model_that_is_not_whole_is_refused(published, tmp_path, files, capsys):
+    """Transformers would fill what is missing with random numbers."""
+    weights = load_file(published / "model.safetensors")
+    for name, lacking, command in (("encoder", "layers.0", "embed"), ("head", "key_head", "key")):
+        folder = shutil.copytree(published, tmp_path / name)
+        kept = {key: value for key, value in weights.items() if lacking not in key}
+        save_file(kept, folder / "model.safetensors", {"format": "pt"})
+        output = ["-o", str(tmp_path / "x.npz")] if command == "embed" else []
+        assert main([command, files[0][0], "--model", str(folder), *output]) == 2
+        assert "lacks" in capsys.readouterr().err
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    assert main(["key", files[0][0], "--model", str(folder)]) == 2
+    assert "not mt2" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(published, files, tmp_path, capsys):
+    for output in (tmp_path, tmp_path / "no" / "x.npz"):
+        assert main(["embed", files[0][0], "--model", str(published), "-o", str(output)]) == 2
+        assert "cannot write" in capsys.readouterr().err
 
 
 def test_uncalibrated_or_tokenless_models_are_refused(published, extractor, tmp_path, files, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 from pathlib import Path
 
 import datasets
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from support import RATE, song, tone
 
 from mt2_music.train.data import WindowPairs, scan_dataset, scan_folder
+from support import RATE, song, tone
 
 
 def pairs(tracks, **changes):
@@ -88,7 +89,7 @@ def test_no_batch_holds_a_track_twice(music_folder, monkeypatch):
     tracks = scan_folder(music_folder, 1.0)
     dataset = pairs(tracks, batch_size=5, num_items=60)
     drawn = []
-    monkeypatch.setattr(dataset, "_draw", lambda track, rng: drawn.append(track) or (np.zeros((2, RATE)), 1))
+    monkeypatch.setattr(dataset, "_draw", lambda track, spare, rng: drawn.append(track) or (np.zeros((2, RATE)), 1))
     [dataset[index] for index in range(60)]
     assert all(len(set(drawn[start : start + 5])) == 5 for start in range(0, 60, 5))
     assert set(drawn) == set(range(12))
@@ -108,7 +109,7 @@ def test_windows_lie_close_and_apart(music_folder):
 
 def test_transpositions_are_fair(music_folder):
     dataset = pairs(scan_folder(music_folder, 1.0), num_items=400)
-    dataset._draw = lambda track, rng: (np.zeros((2, 4)), 1)
+    dataset._draw = lambda track, spare, rng: (np.zeros((2, 4)), 1)
     drawn = torch.stack([dataset[index]["transpositions"] for index in range(400)])
     assert drawn.min() == -8
     assert drawn.max() == 7
@@ -147,3 +148,9 @@ def test_datasets_with_an_audio_column(music_folder):
     assert np.array_equal(in_bytes.read(3, 2.0, RATE, RATE), from_paths)
     with pytest.raises(ValueError, match="no column 'audio'"):
         scan_dataset(dataset, 1.0)
+    gaps = datasets.Dataset.from_dict({"music": [None, *encoded], "other": ["x"] * 13})
+    gaps = gaps.cast_column("music", datasets.Audio(decode=False)).add_column("second", [paths[0]] * 13)
+    with_gaps = scan_dataset(gaps.cast_column("second", datasets.Audio()), 1.0, "music")
+    assert [(item.name, item.reason) for item in with_gaps.left_out] == [("row 0", "row 0 holds no audio")]
+    again = pickle.loads(pickle.dumps(with_gaps))  # as workers that are spawned need it
+    assert np.array_equal(again.read(3, 2.0, RATE, RATE), from_paths)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from support import RATE, song, tiny_config, tone
 
 from mt2_music import MT2FeatureExtractor, MT2Model
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, resample
+from support import RATE, song, tiny_config, tone
 
 REFERENCE = Path(__file__).parent / "reference" / "librosa.npz"
 A_MINUS_1 = 27.5
@@ -122,6 +122,9 @@ def test_other_rates_are_resampled(extractor, rate):
         (np.zeros(0), RATE, "empty"),
         (np.array([0.0, np.nan]), RATE, "NaN"),
         (np.array([0.0, np.inf]), RATE, "NaN or infinite"),
+        (np.full(100, 1e25), RATE, "too large"),
+        (tone(440), float("inf"), "whole number"),
+        (tone(440), 16000.5, "whole number"),
         (np.zeros((2, 2)), RATE, "ambiguous"),
         (np.zeros((100, 100)), RATE, "ambiguous"),
         (np.zeros((1, 2, 300)), RATE, "3 axes"),
@@ -155,6 +158,8 @@ def test_unknown_arguments_and_settings_are_refused(extractor):
         MT2FeatureExtractor(num_mels=64)
     with pytest.raises(ValueError, match="half the sampling rate"):
         MT2FeatureExtractor(sampling_rate=8000)
+    with pytest.raises(ValueError, match="padding_side"):
+        MT2FeatureExtractor(padding_side="left")
     with pytest.raises(ValueError, match="decibel"):
         MT2FeatureExtractor(cqt_scale="db")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import RATE, song, tiny_config
 from torch import nn
+from transformers import Trainer, TrainingArguments
 
 from mt2_music import (
     MT2Config,
@@ -17,6 +17,7 @@ from mt2_music import (
     MT2ForPreTraining,
     MT2Model,
 )
+from support import RATE, song, tiny_config
 
 ALL_CLASSES = [MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification]
 
@@ -271,8 +272,59 @@ def test_frame_classification_losses_see_no_padding():
     assert torch.allclose(several, nn.functional.softplus(model(features(), mask).logits[mask.bool()]).mean())
 
 
-def test_gradient_accumulation_divides_the_loss():
-    assert MT2ForAudioClassification.accepts_loss_kwargs is False
+def test_gradient_accumulation_equals_the_joined_batch(tmp_path):
+    """Several labels: transformers would skip the division by the steps for a model that takes loss arguments."""
+    rows = [{"input_features": features(1, seed=i)[0], "labels": torch.tensor([1.0, i % 2])} for i in range(4)]
+    norms = []
+    for batch_size in (4, 2):
+        settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 4 // batch_size}
+        settings |= {"max_steps": 1, "logging_steps": 1, "use_cpu": True, "save_strategy": "no", "disable_tqdm": True}
+        trainer = Trainer(
+            model=make(MT2ForAudioClassification, num_labels=2),
+            args=TrainingArguments(str(tmp_path), dataloader_pin_memory=False, **settings),
+            train_dataset=rows,
+        )
+        trainer.train()
+        norms.append(float(trainer.state.log_history[0]["grad_norm"]))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_windows_without_any_valid_frame_are_defined():
+    for frames in (20, 80):
+        outputs = make()(features(2, frames), torch.zeros(2, frames))
+        assert torch.isfinite(outputs.pooler_output).all()
+
+
+def test_long_input_takes_transposition_and_mel_mask_per_clip():
+    model, inputs = make(), features(2, 80)
+    arguments = {"transposition": torch.tensor([2, -3]), "mel_mask": torch.tensor([1, 0])}
+    both = model(inputs, **arguments).pooler_output
+    each = [model(inputs[i : i + 1], **{k: v[i : i + 1] for k, v in arguments.items()}).pooler_output for i in (0, 1)]
+    assert torch.allclose(both, torch.cat(each), atol=1e-5)
+
+
+def test_long_input_keeps_only_the_states_that_are_asked_for():
+    """Memory grows with the frames of a song, not with frames times layers."""
+    model, inputs = make(num_hidden_layers=6), features(1, 320)
+    options = {"output_attentions": False, "output_hidden_states": False}
+    assert len(model._encode_windows(inputs, None, None, None, **options)[0]) == 1
+
+
+def test_half_precision_counts_more_frames_than_it_can_hold():
+    """Over 65,504 frames, 35 minutes, a sum of ones is infinite in float16."""
+    with torch.no_grad():
+        outputs = make(num_hidden_layers=1).half()(features(1, 70_000).half())
+    assert outputs.pooler_output.float().norm() > 1
+
+
+def test_the_encoder_compiles_in_one_graph():
+    model, inputs = make(num_hidden_layers=1), features(2, 20)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for arguments in ({}, {"transposition": torch.tensor([1, 2])}, {"attention_mask": torch.ones(2, 20)}):
+            assert torch.allclose(compiled(inputs, **arguments)[0], model(inputs, **arguments)[0], atol=1e-5)
+        long = features(2, 80)
+        assert torch.allclose(compiled(long)[0], model(long)[0], atol=1e-5)
 
 
 def test_config_and_extractor_fit_and_paper_is_the_published_architecture(tmp_path):
@@ -302,6 +354,8 @@ def test_config_and_extractor_fit_and_paper_is_the_published_architecture(tmp_pa
         ({"pooling": "max"}, "pooling"),
         ({"class_tokens": ["equivariant"], "pooling": "contrastive"}, "pooling"),
         ({"hiden_size": 96}, "hidden_size"),
+        ({"bins_per_octave": 24, "num_cqt_bins": 96}, "bins_per_octave must be 12"),
+        ({"key_calibration": 99}, "key_calibration"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(setting, message):

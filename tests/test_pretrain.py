@@ -10,10 +10,10 @@ import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import TINY, python
 
 from mt2_music.train.config import PRESETS
 from mt2_music.train.pretrain import last_complete_checkpoint, main, parse_arguments
+from support import TINY, python
 
 STEPS = ["--max_steps", "60", "--save_steps", "20"]
 
@@ -87,6 +87,8 @@ def test_trains_on_a_data_set_and_under_accelerate_launch(music_folder, tmp_path
         ([], "--audio_dir or --dataset"),
         (["--audio_dir", "a", "--dataset", "b"], "--audio_dir or --dataset"),
         (["--audio_dir", "a", "--window_seconds", "-1"], "window_seconds"),
+        (["--audio_dir", "a", "--num_train_epochs", "5"], "max_steps"),
+        (["--audio_dir", "a", "--max_steps", "-1"], "max_steps"),
     ],
 )
 def test_contradictions_are_refused(arguments, message, tmp_path):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from support import RATE, python, song, tiny_config
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.calibrate import calibrate_key, pitch_fork
 from mt2_music.train.publish import main, publish
+from support import RATE, python, song, tiny_config
 
 STRANGER = """
 import sys
@@ -69,7 +69,9 @@ def test_a_process_without_the_package_loads_every_class(published, tmp_path):
 def test_the_folder_is_complete(published, run_dir):
     names = {path.name for path in published.iterdir()}
     code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
-    assert names == code | {"README.md", "config.json", "preprocessor_config.json", "model.safetensors"}
+    rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+    assert names == code | rest
+    assert "Apache License" in (published / "LICENSE").read_text()
     assert len(json.loads((published / "config.json").read_text())["auto_map"]) == 6
     assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
     card = (published / "README.md").read_text()
@@ -84,8 +86,18 @@ def test_the_folder_is_complete(published, run_dir):
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert main([str(run_dir), str(tmp_path / "mine")]) == 2
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    assert main([str(run_dir), str(tmp_path / "mine"), "--replace"]) == 2
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "config.json"}
+    before = sorted(path.name for path in run_dir.iterdir())
+    assert main([str(run_dir), str(run_dir), "--replace"]) == 2
+    assert sorted(path.name for path in run_dir.iterdir()) == before
+    assert main([str(run_dir), str(tmp_path / "card")]) == 0
+    (tmp_path / "card" / "README.md").write_text("a card written by hand")
+    assert main([str(run_dir), str(tmp_path / "card")]) == 2
+    assert (tmp_path / "card" / "README.md").read_text() == "a card written by hand"
+    assert main([str(run_dir), str(tmp_path / "card"), "--replace"]) == 0
+    assert "# card" in (tmp_path / "card" / "README.md").read_text()
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         publish(tmp_path / "mine", tmp_path / "new", "mit", "")
     assert not (tmp_path / "new").exists()

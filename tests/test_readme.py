@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+
 from support import RATE, TINY, python, song
 
 ROOT = Path(__file__).parents[1]

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import RATE
 
 from mt2_music.train.synth import Note, Score, compose, find_soundfont, play_additive, play_soundfont
 from mt2_music.train.synth.harmony import SCALES
+from support import RATE
 
 
 def test_songs_stand_in_the_key_they_are_labelled_with():

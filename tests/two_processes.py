@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import torch
 import torch.distributed
-from support import RATE, song, tiny_config
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.train import trainer as trainer_module
 from mt2_music.train.config import MT2TrainingArguments
+from support import RATE, song, tiny_config
 
 SONGS = 8
 

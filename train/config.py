@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -77,8 +78,11 @@ class MT2TrainingArguments(TrainingArguments):
     temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss"})
 
     def __post_init__(self) -> None:
-        """Check what exact resumption needs."""
+        """Check what the data and exact resumption need."""
         super().__post_init__()
+        if self.max_steps < 1 or self.num_train_epochs != type(self).num_train_epochs:
+            raise ValueError("the length of a run is max_steps, above 0; num_train_epochs means nothing here")
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         if self.save_steps >= 1 and self.logging_steps >= 1 and self.save_steps % self.logging_steps:
             raise ValueError(
                 f"save_steps {self.save_steps:g} must be a multiple of logging_steps {self.logging_steps:g}: a log "

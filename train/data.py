@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +115,21 @@ def scan_folder(folder: str | Path, min_seconds: float) -> Tracks:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
-    left_out = [
-        LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})")
-        for path in files
-        if path not in set(audio)
-    ]
-    return _inspect([(str(path), str(path)) for path in audio], left_out, str, min_seconds, str(folder))
+    left_out: list[LeftOut] = []
+    audio = []
+    refused = partial(_note_refusal, left_out)
+    for place, folders, names in os.walk(folder, onerror=refused):
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names)):
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                audio.append((str(path), str(path)))
+            else:
+                left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))
+    return _inspect(audio, left_out, str, min_seconds, str(folder))
+
+
+def _note_refusal(left_out: list[LeftOut], error: OSError) -> None:
+    left_out.append(LeftOut(str(error.filename), str(error)))
 
 
 def scan_dataset(dataset: Any, min_seconds: float, column: str = "audio") -> Tracks:
@@ -133,14 +142,16 @@ def scan_dataset(dataset: Any, min_seconds: float, column: str = "audio") -> Tra
 
     if column not in dataset.column_names:
         raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
-    encoded = dataset.cast_column(column, Audio(decode=False))
-
-    def open_source(row: int) -> Any:
-        audio = encoded[row][column]
-        return io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else audio["path"]
-
+    encoded = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
     sources = [(f"row {row}", row) for row in range(len(encoded))]
-    return _inspect(sources, [], open_source, min_seconds, "the data set")
+    return _inspect(sources, [], partial(_open_row, encoded, column), min_seconds, "the data set")
+
+
+def _open_row(encoded: Any, column: str, row: int) -> Any:
+    audio = encoded[row][column]
+    if audio is None or (audio["bytes"] is None and audio["path"] is None):
+        raise ValueError(f"row {row} holds no audio")
+    return io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else audio["path"]
 
 
 def _inspect(
@@ -154,7 +165,7 @@ def _inspect(
     for name, source in sources:
         try:
             num_samples, rate = _length(open_source, source)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             left_out.append(LeftOut(name, str(error)))
             unreadable += 1
             continue
@@ -189,8 +200,9 @@ def _length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
 class WindowPairs(torch.utils.data.Dataset):
     """Items of two windows from one track, close in time, and three transpositions.
 
-    Item i is a function of (seed, i) alone: a run can be repeated, spread over processes and resumed exactly. Tracks
-    come in an order that is drawn anew for every pass, and no batch holds a track twice.
+    Item i follows from seed, tracks, batch size and i alone: a run can be repeated, spread over processes and resumed
+    exactly. Tracks come in an order that is drawn anew for every pass, and no batch holds a track twice. A track that
+    gives no window is replaced by one that the pass leaves out, where there is one.
 
     Args:
         tracks: where to draw from.
@@ -233,6 +245,7 @@ class WindowPairs(torch.utils.data.Dataset):
         self.transpositions = transpositions
         self.transpose_b = transpose_b
         self.seed = seed
+        self._replaced: set[int] = set()  # tracks that gave no window once; each is named in the log once
 
     def __len__(self) -> int:
         return self.num_items
@@ -247,9 +260,10 @@ class WindowPairs(torch.utils.data.Dataset):
         if not 0 <= index < self.num_items:
             raise IndexError(f"item {index} of {self.num_items}")
         one_pass, position = divmod(index, self.items_per_pass)
-        order = np.random.default_rng([self.seed, one_pass]).permutation(len(self.tracks))
-        rng = np.random.default_rng([self.seed, one_pass, position])
-        waveforms, num_draws = self._draw(int(order[position]), rng)
+        order = np.random.default_rng([self.seed, one_pass, 1]).permutation(len(self.tracks))
+        rng = np.random.default_rng([self.seed, one_pass, 2, position])
+        spare = order[self.items_per_pass :] if self.items_per_pass < len(order) else order
+        waveforms, num_draws = self._draw(int(order[position]), spare, rng)
         low, high = self.transpositions
         span = high - low + 1
         first, second = rng.integers(low, high + 1, size=2)
@@ -260,23 +274,25 @@ class WindowPairs(torch.utils.data.Dataset):
             "num_draws": torch.tensor(num_draws),
         }
 
-    def _draw(self, track: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    def _draw(self, track: int, spare: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         num_samples = round(self.window_seconds * self.sampling_rate)
         num_draws, reason = 0, ""
         for _ in range(MAX_SUBSTITUTES):
+            reason = f"nearly all of it is silent: {self.tracks[track].name}"
             for _ in range(MAX_DRAWS):
                 num_draws += 1
                 starts = self._starts(self.tracks[track].seconds, rng)
                 try:
                     pair = [self.tracks.read(track, start, num_samples, self.sampling_rate) for start in starts]
-                except (ValueError, FileNotFoundError) as error:
+                except (ValueError, OSError) as error:
                     reason = str(error)
-                    logger.warning("a window could not be read and another track takes its place: %s", reason)
                     break
                 if all(_level_dbfs(window) > SILENCE_DBFS for window in pair):
                     return np.stack(pair).astype(np.float32), num_draws
-                reason = f"{self.tracks[track].name} is silent nearly everywhere"
-            track = int(rng.integers(len(self.tracks)))
+            if track not in self._replaced:
+                logger.warning("another track takes the place of one: %s", reason)
+                self._replaced.add(track)
+            track = int(rng.choice(spare))
         raise RuntimeError(f"{MAX_SUBSTITUTES} tracks in a row gave no usable window; the last one: {reason}")
 
     def _starts(self, seconds: float, rng: np.random.Generator) -> tuple[float, float]:

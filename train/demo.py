@@ -156,10 +156,11 @@ def main(argv: list[str] | None = None) -> None:
     training += ["--per_device_train_batch_size", str(batch_size)]
     if arguments.max_steps is not None:
         training += ["--max_steps", str(arguments.max_steps), "--save_steps", str(arguments.max_steps)]
+        training += ["--logging_steps", "1"]
     pretrain.main(training)
 
     print("\n3. publishing")
-    if publish.main([str(run_dir), str(model_dir), "--training_data", data]):
+    if publish.main([str(run_dir), str(model_dir), "--training_data", data, "--replace"]):
         raise SystemExit(1)
 
     print("\n4. loading the published folder in a fresh process, and embedding")

@@ -30,7 +30,8 @@ SETTINGS_FILE = "pretrain_settings.json"
 LEFT_OUT_FILE = "left_out.json"
 # Settings that decide what is computed: a run cannot go on under others.
 BINDING = (
-    "seed", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay",
+    "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
+    "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
     "cpsd_weight", "nt_xent_weight", "two_window_weight", "temperature",
 )  # fmt: skip
 
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     extractor = MT2FeatureExtractor()
     frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
     config = MT2Config(**arguments.model_settings, max_frames=frames)
-    batch_size = training.per_device_train_batch_size * training.world_size
+    batch_size = training.train_batch_size * training.world_size
     names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in tracks.tracks)
     with training.main_process_first(desc="settings"):
         if training.process_index == 0:
@@ -115,6 +116,7 @@ def main(argv: list[str] | None = None) -> None:
                 {
                     **{key: value for key, value in asdict(arguments).items() if key not in ("audio_dir", "preset")},
                     **{name: getattr(training, name) for name in BINDING},
+                    "songs_per_step": batch_size,
                     "num_tracks": len(tracks),
                     "hours": round(tracks.hours, 3),
                     "tracks_sha256": hashlib.sha256(names.encode()).hexdigest(),

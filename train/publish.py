@@ -16,35 +16,54 @@ from string import Template
 from typing import Any
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
+from mt2_music.embed import load_model
 
 from .calibrate import calibrate_key
 from .pretrain import SETTINGS_FILE, last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
 
+CODE_FILES = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
+PUBLISHED_FILES = CODE_FILES | {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+CALIBRATED = "The profile was calibrated with synthetic cadences in all keys (`key_calibration` in the config)."
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
-def publish(run_dir: Path, target: Path, weights_license: str, training_data: str) -> None:
+def publish(
+    run_dir: Path,
+    target: Path,
+    weights_license: str,
+    training_data: str,
+    name: str | None = None,
+    replace: bool = False,
+) -> None:
     """Calibrate a trained model and write its Hub folder; the folder appears complete or not at all.
 
     Args:
         run_dir: output folder of `pretrain`, or one of its checkpoints.
-        target: folder to write; one that was published before is replaced.
+        target: folder to write.
         weights_license: licence of the weights, as the Hub spells it.
         training_data: what the model was trained on, and on what terms.
+        name: under which the card loads the model; the folder's name by default.
+        replace: put the new model in the place of one published before.
 
     Raises:
         FileNotFoundError: `run_dir` holds no trained model.
-        ValueError: `target` exists and is no published folder.
+        ValueError: the model is not whole, or `target` exists and is not to be or must not be replaced.
     """
     if not (run_dir / "model.safetensors").is_file():
         checkpoint = last_complete_checkpoint(run_dir)
         hint = f"; its run was cut off, publish {checkpoint} instead" if checkpoint else ""
         raise FileNotFoundError(f"{run_dir} holds no model.safetensors{hint}")
-    if target.exists() and not (target / "config.json").is_file():
-        raise ValueError(f"{target} exists and is no published model; nothing was changed")
-    model = MT2ForPreTraining.from_pretrained(run_dir).eval()
+    if target.exists():
+        strange = (
+            sorted({path.name for path in target.iterdir()} - PUBLISHED_FILES) if target.is_dir() else [target.name]
+        )
+        if strange:
+            raise ValueError(f"{target} is no published model, it holds {strange[0]}; nothing was changed")
+        if not replace:
+            raise ValueError(f"{target} exists; --replace puts the new model in its place")
+    model = load_model(MT2ForPreTraining, run_dir)
     extractor = MT2FeatureExtractor.from_pretrained(run_dir)
     if "equivariant" in model.config.class_tokens:
         logger.info("profile index of C major: %d", calibrate_key(model, extractor))
@@ -54,21 +73,35 @@ def publish(run_dir: Path, target: Path, weights_license: str, training_data: st
     try:
         model.save_pretrained(partial)
         extractor.save_pretrained(partial)
-        card = fill_card(run_dir, target.name, model, weights_license, training_data)
-        (partial / "README.md").write_text(card)
+        (partial / "LICENSE").write_text(_code_license())
+        (partial / "README.md").write_text(
+            fill_card(run_dir, name or target.name, model, weights_license, training_data)
+        )
         for path in partial.iterdir():
             path.chmod(0o644)  # weights are written for their owner alone
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(target)
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("published %s", target)
 
 
+def _code_license() -> str:
+    # Started in a checkout, Python may first find the build's own notes there, which hold no licence.
+    for distribution in metadata.distributions(name="mt2-music"):
+        text = distribution.read_text("licenses/LICENSE")
+        if text:
+            return text
+    raise FileNotFoundError("the licence of mt2-music is not where its installation put it; install the package again")
+
+
 def fill_card(run_dir: Path, name: str, model: MT2ForPreTraining, weights_license: str, training_data: str) -> str:
     """Fill the model card with what the run's own files say."""
+    calibrated = model.config.key_calibration is not None
     return Template(CARD_TEMPLATE.read_text()).substitute(
         name=name,
+        title=name.rsplit("/", 1)[-1],
         weights_license=weights_license,
         training_data=training_data,
         parameters=f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
@@ -76,8 +109,9 @@ def fill_card(run_dir: Path, name: str, model: MT2ForPreTraining, weights_licens
         hidden_size=model.config.hidden_size,
         window_seconds=f"{model.config.max_frames / model.config.frame_rate:.1f}",
         frame_rate=f"{model.config.frame_rate:g}",
-        class_tokens=" and ".join(model.config.class_tokens),
+        class_tokens=" and ".join(f"`{token}`" for token in model.config.class_tokens),
         procedure=_procedure(run_dir),
+        calibration=CALIBRATED if calibrated else "",
         version=metadata.version("mt2-music"),
     )
 
@@ -118,10 +152,18 @@ def main(argv: list[str] | None = None) -> int:
         help="what the model was trained on, and on what terms",
     )
     parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub; nothing is without this")
+    parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        publish(arguments.run_dir, arguments.target, arguments.weights_license, arguments.training_data)
+        publish(
+            arguments.run_dir,
+            arguments.target,
+            arguments.weights_license,
+            arguments.training_data,
+            name=arguments.push,
+            replace=arguments.replace,
+        )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)
         return 2

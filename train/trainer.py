@@ -60,11 +60,11 @@ def gather_rows(rows: Tensor) -> Tensor:
 class MT2Trainer(Trainer):
     """Trains `MT2ForPreTraining` on items of `WindowPairs`; `args` is an `MT2TrainingArguments`.
 
-    The front end runs on the training device. Views of a song are window A, window B and window A at another
-    transposition. The third is seen without its mel half: the mel spectrogram cannot be transposed, and next to a
-    transposed constant-Q half it would tell the transposition without any listening to harmony. The first two have
-    both halves, carry the contrastive loss, and can only agree with the third through what the constant-Q halves
-    share.
+    The front end runs on the training device. Views of a song are windows A and B as they sound, which carry the
+    contrastive loss, and B and A again, A at another transposition, without their mel halves. Equivariance compares
+    the first A with the last two. The mel half cannot be transposed, so next to a constant-Q half that is, it tells
+    the transposition without any listening to harmony; but of two views compared, never both have it, so that a model
+    that reads transpositions gains nothing (a test lets one try).
 
     Raises:
         RepresentationCollapseError: from `train`, when one of the tokens has collapsed or the loss is not finite.
@@ -93,48 +93,59 @@ class MT2Trainer(Trainer):
     ) -> Tensor | tuple[Tensor, Any]:
         """Compute both losses of one batch, on the rows of all processes."""
         num_songs = len(inputs["waveforms"])
+        bare: Any = self.accelerator.unwrap_model(model)
         features = self.processing_class.extract(inputs["waveforms"].transpose(0, 1).flatten(0, 1))
         window_a, window_b = features.split(num_songs)
-        mel_mask = torch.ones(3 * num_songs, device=features.device)
-        mel_mask[2 * num_songs :] = 0
+        drawn_a, drawn_b, drawn_again = inputs["transpositions"].T
+        views = [(window_a, drawn_a, 1.0)]  # frames, transposition, and whether the mel half is shown
+        if "contrastive" in bare.config.class_tokens:
+            views.append((window_b, drawn_b, 1.0))
+        if "equivariant" in bare.config.class_tokens:
+            views += [(window_b, drawn_b, 0.0), (window_a, drawn_again, 0.0)]
         outputs = model(
-            input_features=torch.cat([window_a, window_b, window_a]),
-            transposition=inputs["transpositions"].T.flatten(),
-            mel_mask=mel_mask,
+            input_features=torch.cat([frames for frames, _, _ in views]),
+            transposition=torch.cat([transposition for _, transposition, _ in views]),
+            mel_mask=torch.tensor([shown for _, _, shown in views], device=features.device).repeat_interleave(
+                num_songs
+            ),
         )
-        losses = self.losses(self.accelerator.unwrap_model(model), outputs, gather_rows(inputs["transpositions"]))
+        losses = self.losses(bare, outputs, gather_rows(inputs["transpositions"]), len(views))
         total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
         self._note({name: loss for name, (_, loss) in losses.items()})
-        draws = inputs["num_draws"].float().sum()
-        self._note({"share_windows_skipped": (draws - num_songs) / draws})
+        draws = gather_rows(inputs["num_draws"].float())
+        self._note({"share_windows_skipped": 1 - len(draws) / draws.sum()})
         for name in model_tokens(outputs):
             self._tokens[name] = getattr(outputs, name).detach()[: 2 * num_songs]
         self._num_batches += 1
         return (total, outputs) if return_outputs else total
 
     def losses(
-        self, model: MT2ForPreTraining, outputs: Any, transpositions: Tensor
+        self, model: MT2ForPreTraining, outputs: Any, transpositions: Tensor, num_views: int
     ) -> dict[str, tuple[float, Tensor]]:
         """Compute each loss of the joined batch, with its weight.
 
         Args:
             model: the model without wrappers, whose key head centres the joined logits.
-            outputs: of the forward pass over views A, B and A transposed of this process's songs.
-            transpositions: of the three views of all songs, (songs, 3).
+            outputs: of the forward pass over this process's songs, one view after the other.
+            transpositions: of windows A and B and of A again, of all songs, (songs, 3).
+            num_views: how many views of every song there are.
         """
         args: Any = self.args
         losses = {}
         if outputs.key_logits is not None:
-            views = gather_rows(_by_song(outputs.key_logits, 3))  # (songs, 3, 12)
+            views = outputs.key_logits.chunk(num_views)
+            views = gather_rows(torch.stack([views[0], views[-2], views[-1]], dim=1))  # (songs, 3, 12)
             profiles = model.key_head.profile(views.transpose(0, 1).flatten(0, 1), batch_statistics=model.training)
-            profile_a, profile_b, profile_t = profiles.chunk(3)
+            profile_a, profile_b, profile_again = profiles.chunk(3)
             relative = (transpositions - transpositions[:, :1]).float()
-            loss = cpsd_loss(profile_a, profile_b, profile_t, relative[:, 2], relative[:, 1], args.two_window_weight)
+            loss = cpsd_loss(
+                profile_a, profile_b, profile_again, relative[:, 2], relative[:, 1], args.two_window_weight
+            )
             losses["loss_cpsd"] = (args.cpsd_weight, loss)
             with torch.no_grad():
                 self._note({"profile_magnitude": profile_phase(profiles).norm(dim=-1).mean()})
         if outputs.projection is not None:
-            views = gather_rows(_by_song(outputs.projection, 3)[:, :2])
+            views = gather_rows(torch.stack(outputs.projection.chunk(num_views)[:2], dim=1))  # (songs, 2, P)
             loss = nt_xent_loss(views[:, 0], views[:, 1], args.temperature)
             losses["loss_nt_xent"] = (args.nt_xent_weight, loss)
         return losses
@@ -162,7 +173,9 @@ class MT2Trainer(Trainer):
 
     def _stop_if_collapsed(self, logs: dict[str, float]) -> None:
         ranks = {name: value for name, value in logs.items() if name.startswith("rank_")}
-        faults = [f"{name} is {value:.2f}" for name, value in ranks.items() if value < MIN_EFFECTIVE_RANK]
+        # Two songs span one line, so a small batch cannot be asked for more.
+        least = min(MIN_EFFECTIVE_RANK, 0.25 * min(map(len, self._tokens.values())))
+        faults = [f"{name} is {value:.2f}" for name, value in ranks.items() if value < least]
         magnitude = logs.get("profile_magnitude", 1.0)
         if magnitude < MIN_PROFILE_MAGNITUDE and self.state.global_step > self.args.get_warmup_steps(
             self.state.max_steps
@@ -179,8 +192,3 @@ class MT2Trainer(Trainer):
 def model_tokens(outputs: Any) -> list[str]:
     """Names of the class-token embeddings that a model's outputs hold."""
     return [name for name in ("equivariant_embeds", "contrastive_embeds") if getattr(outputs, name) is not None]
-
-
-def _by_song(rows: Tensor, num_views: int) -> Tensor:
-    """Rows in blocks of one view each, (views * B, ...), to (B, views, ...)."""
-    return rows.unflatten(0, (num_views, -1)).transpose(0, 1)
