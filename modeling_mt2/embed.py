@@ -41,7 +41,8 @@ def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedMode
     settings, _ = MT2Config.get_config_dict(folder)
     if settings.get("model_type") != MT2Config.model_type:
         raise ValueError(f"{folder} holds a model of type {settings.get('model_type')!r}, not mt2")
-    model, report = model_class.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = model_class.from_pretrained(folder, output_loading_info=True)
+    model, report = loaded
     lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
     if lacking:
         raise ValueError(f"{folder} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")

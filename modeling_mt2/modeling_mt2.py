@@ -393,8 +393,8 @@ class MT2Model(MT2PreTrainedModel):
         chunks = []
         for rows in occupied.split(WINDOWS_PER_CHUNK):
             clips = rows // num_windows
-            own = [None if value is None else value[clips] for value in per_clip]
-            chunks.append(self._encode(windows[rows], mask[rows], *own, **kwargs))
+            moved, shown = [None if value is None else value[clips] for value in per_clip]
+            chunks.append(self._encode(windows[rows], mask[rows], moved, shown, **kwargs))
 
         def scatter(pieces: tuple[Tensor, ...]) -> Tensor:
             joined = torch.cat(pieces)
