@@ -46,7 +46,7 @@ class MT2Config(PreTrainedConfig):
     chroma_init: bool = True  # ours: the untrained profile is a chroma; see MT2PreTrainedModel._init_weights
     center_profile: bool = True  # S-KEY: batch normalisation of the pooled logits, so no constant profile survives
     profile_gain: float | int = 2.0  # ours: factor on the logits before the softmax
-    key_calibration: int | None = None  # profile index of C major; found after training by train/calibrate.py
+    key_calibration: float | int | None = None  # fifths from profile index 0 to C major; see train/calibrate.py
 
     pooling: str = "mean"  # what the classification head reads, one of POOLINGS
     classifier_dropout: float | int = 0.0
@@ -87,8 +87,8 @@ class MT2Config(PreTrainedConfig):
             raise ValueError(
                 f"bins_per_octave must be 12, got {self.bins_per_octave}: a profile has 12 key signatures"
             )
-        if self.key_calibration is not None and self.key_calibration not in range(12):
-            raise ValueError(f"key_calibration must be None or an index from 0 to 11, got {self.key_calibration}")
+        if self.key_calibration is not None and not 0 <= self.key_calibration < 12:
+            raise ValueError(f"key_calibration must be None or from 0 to below 12 fifths, got {self.key_calibration}")
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
 

@@ -107,7 +107,7 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor) -> Tensor:
         input_features: frames of one song, (T, input_size).
 
     Returns:
-        (12,) float32 on the CPU, in the model's own rotation: index `config.key_calibration` is C major.
+        (12,) float32 on the CPU, in the model's own rotation.
     """
     length, num_frames = model.config.max_frames, len(input_features)
     num_windows = math.ceil(num_frames / length)
@@ -140,12 +140,34 @@ def estimate_key(
     """
     calibration = key_calibration(model)
     features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
-    profile = mean_profile(model, features).roll(-calibration).numpy()
+    profile = rotate_to_c(mean_profile(model, features), calibration).numpy()
     return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
 
 
-def key_calibration(model: MT2ForPreTraining) -> int:
-    """Return the profile index of C major.
+def rotate_to_c(profile: Tensor, calibration: float) -> Tensor:
+    """Turn a model's profile so that index i is the major key on pitch class i, C = 0.
+
+    The loss leaves the rotation around the circle of fifths open, and not only by whole steps: a profile that always
+    lies between two keys satisfies it nearly as well. So the rotation is a real number, and a bin between two places
+    is shared between them in proportion.
+
+    Args:
+        profile: (12,), as `MT2ForPreTraining` gives it.
+        calibration: steps of a fifth from its index 0 to C major, from 0 to below 12.
+
+    Returns:
+        (12,), with the same sum and no negative values.
+    """
+    fifths = 7 * torch.arange(12) % 12  # index of each place on the circle, and, as 7 * 7 = 48 + 1, also the inverse
+    whole = int(calibration)
+    part = calibration - whole
+    by_fifths = profile[fifths]
+    turned = (1 - part) * by_fifths.roll(-whole) + part * by_fifths.roll(-whole - 1)
+    return turned[fifths]
+
+
+def key_calibration(model: MT2ForPreTraining) -> float:
+    """Return how many fifths lie between profile index 0 and C major.
 
     Raises:
         ValueError: the model has no equivariant token, or was never calibrated.
@@ -155,6 +177,6 @@ def key_calibration(model: MT2ForPreTraining) -> int:
     if model.config.key_calibration is None:
         raise ValueError(
             "this model has no key_calibration: publish it with `python -m mt2_music.train.publish`, which finds "
-            "the profile index of C major"
+            "where on its profile C major lies"
         )
     return model.config.key_calibration

@@ -56,7 +56,7 @@ class MT2ForPreTrainingOutput(MT2ModelOutput):
     Args:
         key_logits: octave-pooled logits before centring, (B, 12); None without an equivariant token.
         key_signature_profile: probabilities over 12 key signatures that sum to 1, (B, 12), float32. Index i is one
-            semitone above index i - 1; `config.key_calibration` is the index of C major.
+            semitone above index i - 1; which key index 0 is, training leaves open (`config.key_calibration`).
         projection: projected contrastive token, (B, projection_size); None without a contrastive token.
     """
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.cli import main
-from mt2_music.embed import estimate_key, mean_profile
+from mt2_music.embed import estimate_key, mean_profile, rotate_to_c
 from mt2_music.train.calibrate import pitch_fork
 from support import RATE, song
 
@@ -76,10 +76,25 @@ def test_a_calibrated_model_names_the_keys_of_pitch_forks(published, extractor):
     model = MT2ForPreTraining.from_pretrained(published).eval()
     right = [estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12)]
     assert sum(right) >= 6  # briefly trained; one is expected by chance
-    model.config.key_calibration = (model.config.key_calibration + 1) % 12
+    model.config.key_calibration = (model.config.key_calibration + 6) % 12
     assert not any(
         estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12) if right[t]
     )
+
+
+@pytest.mark.parametrize("place", [0.0, 3.0, 4.5, 11.75])
+def test_profiles_between_two_keys_are_turned_by_parts_of_a_step(place):
+    """A model that puts C major `place` fifths from index 0 must get every key back, also between two bins."""
+    for tonic in range(12):
+        by_fifths = torch.zeros(12)
+        true = (7 * tonic + place) % 12
+        by_fifths[int(true)] += 1 - true % 1
+        by_fifths[(int(true) + 1) % 12] += true % 1
+        raw = by_fifths[7 * torch.arange(12) % 12]
+        turned = rotate_to_c(raw, place)
+        assert turned.argmax() == tonic
+        assert turned.sum() == pytest.approx(1)
+        assert turned.min() >= 0
 
 
 def test_profiles_of_windows_are_averaged_by_length(published, extractor):

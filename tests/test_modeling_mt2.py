@@ -336,9 +336,9 @@ def test_config_and_extractor_fit_and_paper_is_the_published_architecture(tmp_pa
     assert not paper.chroma_init
     assert not paper.center_profile
     assert (paper.hidden_size, paper.num_hidden_layers, paper.num_attention_heads) == (192, 12, 3)
-    MT2Config(class_tokens=["contrastive"], key_calibration=3, pooling="contrastive").save_pretrained(tmp_path)
+    MT2Config(class_tokens=["contrastive"], key_calibration=3.25, pooling="contrastive").save_pretrained(tmp_path)
     again = MT2Config.from_pretrained(tmp_path)
-    assert (again.class_tokens, again.key_calibration, again.pooling) == (["contrastive"], 3, "contrastive")
+    assert (again.class_tokens, again.key_calibration, again.pooling) == (["contrastive"], 3.25, "contrastive")
     assert "AutoModelForPreTraining" in json.loads((tmp_path / "config.json").read_text())["auto_map"]
 
 

@@ -66,7 +66,7 @@ def publish(
     model = load_model(MT2ForPreTraining, run_dir)
     extractor = MT2FeatureExtractor.from_pretrained(run_dir)
     if "equivariant" in model.config.class_tokens:
-        logger.info("profile index of C major: %d", calibrate_key(model, extractor))
+        logger.info("C major lies %.2f fifths from profile index 0", calibrate_key(model, extractor))
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
