@@ -1,21 +1,10 @@
 """Encoder forward in float32 against a bare stack of torch.nn.TransformerEncoderLayer of the same size."""
 
-import time
-from collections.abc import Callable
-
 import torch
+from timing import ROUNDS, best_in_turns
 from torch import nn
 
 from mt2_music import MT2Config, MT2Model
-
-ROUNDS = 15
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -39,10 +28,9 @@ def main() -> None:
     tokens = torch.rand(16, config.max_frames + 2, config.hidden_size)
     rows, width = tokens.shape[0] * tokens.shape[1], config.hidden_size
     with torch.no_grad():
-        rounds = [(seconds(lambda: model(features)), seconds(lambda: bare(tokens))) for _ in range(ROUNDS)]
-        ours, peer = (min(column) for column in zip(*rounds, strict=True))
+        ours, peer = best_in_turns(lambda: model(features), lambda: bare(tokens))
         left, right = torch.randn(rows, width), torch.randn(width, config.intermediate_size)
-        product = min(seconds(lambda: left @ right) for _ in range(ROUNDS))
+        (product,) = best_in_turns(lambda: left @ right)
     rate = 2 * rows * width * config.intermediate_size / product
     weights = config.num_hidden_layers * (4 * width**2 + 2 * width * config.intermediate_size)
     attention = config.num_hidden_layers * 2 * rows * tokens.shape[1] * width * 2

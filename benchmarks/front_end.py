@@ -1,21 +1,10 @@
 """Front end against nnAudio's VQT and mel spectrogram: 16 windows of 4 s, in turns, and the floor of its products."""
 
-import time
-from collections.abc import Callable
-
 import torch
 from nnAudio.features import VQT, MelSpectrogram
+from timing import ROUNDS, best_in_turns
 
 from mt2_music import MT2FeatureExtractor
-
-ROUNDS = 15
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -25,15 +14,11 @@ def main() -> None:
     vqt = VQT(sr=16000, hop_length=512, fmin=27.5, n_bins=99, verbose=False)
     mel = MelSpectrogram(sr=16000, n_fft=1024, hop_length=512, n_mels=128, fmax=8000, verbose=False)
     with torch.no_grad():
-        rounds = [
-            (seconds(lambda: extractor.extract(audio)), seconds(lambda: (vqt(audio), mel(audio))))
-            for _ in range(ROUNDS)
-        ]
-        ours, peer = (min(column) for column in zip(*rounds, strict=True))
+        ours, peer = best_in_turns(lambda: extractor.extract(audio), lambda: (vqt(audio), mel(audio)))
         blocks, _, _ = extractor._constants_on(audio.device)
         columns, frames = sum(block.shape[1] for block in blocks), 16 * 126
         left, right = torch.randn(frames, 512), torch.randn(512, columns)
-        product = min(seconds(lambda: left @ right) for _ in range(ROUNDS))
+        (product,) = best_in_turns(lambda: left @ right)
     operations = 2 * frames * 512 * columns
     print(f"{torch.get_num_threads()} threads; 16 windows of 4 s, best of {ROUNDS}, in turns")
     print(f"ours {ours * 1e3:.1f} ms, nnAudio {peer * 1e3:.1f} ms: {peer / ours:.1f} times as fast")

@@ -12,7 +12,7 @@ from mt2_music.train.synth import compose, play_additive
 RATE = 16000
 TINY = ["--hidden_size", "96", "--num_hidden_layers", "2", "--window_seconds", "1", "--max_gap_seconds", "2"]
 TINY += ["--per_device_train_batch_size", "4", "--warmup_steps", "4", "--logging_steps", "2", "--use_cpu", "true"]
-TINY += ["--disable_tqdm", "true"]
+TINY += ["--disable_tqdm", "true", "--dataloader_num_workers", "0"]
 
 torch.set_num_threads(2)
 

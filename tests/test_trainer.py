@@ -41,7 +41,13 @@ class OffsetReader(nn.Module):
 
 
 def make_trainer(model, tmp_path, dataset=None, **changes):
-    settings = {"max_steps": 10, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True}
+    settings = {
+        "max_steps": 10,
+        "dataloader_num_workers": 0,
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
     settings |= {"logging_steps": 1, "warmup_steps": 0, "save_strategy": "no", "dataloader_pin_memory": False}
     return MT2Trainer(
         model=model,

@@ -66,6 +66,7 @@ class MT2TrainingArguments(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "steps between two log entries"})
     save_steps: float = field(default=500, metadata={"help": "steps between two checkpoints"})
     save_total_limit: int | None = field(default=2, metadata={"help": "checkpoints kept"})
+    dataloader_num_workers: int = field(default=2, metadata={"help": "processes that decode while others train; ours"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items hold raw windows"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "must stay on: every process has as many rows"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "every parameter is used"})
@@ -109,6 +110,7 @@ def demo() -> dict[str, Any]:
         "per_device_train_batch_size": 24,
         "learning_rate": 2e-3,
         "nt_xent_weight": 0.3,
+        "dataloader_num_workers": 0,
         "warmup_steps": 30,
         "logging_steps": 10,
         "save_steps": 150,

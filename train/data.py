@@ -282,12 +282,17 @@ class WindowPairs(torch.utils.data.Dataset):
             for _ in range(MAX_DRAWS):
                 num_draws += 1
                 starts = self._starts(self.tracks[track].seconds, rng)
+                pair: list[np.ndarray] = []
                 try:
-                    pair = [self.tracks.read(track, start, num_samples, self.sampling_rate) for start in starts]
+                    for start in starts:
+                        window = self.tracks.read(track, start, num_samples, self.sampling_rate)
+                        if _level_dbfs(window) <= SILENCE_DBFS:
+                            break  # the other need not be read
+                        pair.append(window)
                 except (ValueError, OSError) as error:
                     reason = str(error)
                     break
-                if all(_level_dbfs(window) > SILENCE_DBFS for window in pair):
+                if len(pair) == len(starts):
                     return np.stack(pair).astype(np.float32), num_draws
             if track not in self._replaced:
                 logger.warning("another track takes the place of one: %s", reason)
