@@ -10,7 +10,8 @@ Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands.
 import importlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,18 @@ def _require(package: str, purpose: str) -> Any:
         raise ImportError(f"{purpose} needs the package {package}: run `pip install {package}`") from error
 
 
-def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """Decode a sound file, or the part of it that starts at sample `start`, with libsndfile.
+@contextmanager
+def open_audio(file: Any) -> Iterator[Any]:
+    """Open a sound file with libsndfile, and say by name what is wrong with one that cannot be read.
 
     Args:
         file: path, or binary file object, of wav, flac, ogg or mp3 audio.
-        start: first sample to read, at the file's own rate.
-        num_samples: how many to read; -1 for all that follow.
 
     Returns:
-        The samples, float32 of shape (samples, channels), and the file's sampling rate in hertz.
+        A `soundfile.SoundFile`, closed at the end of the `with` block.
 
     Raises:
-        ValueError: the file cannot be opened or decoded; the message names it.
+        ValueError: the file cannot be opened or, inside the block, decoded; the message names it.
         FileNotFoundError: there is no such file.
         ImportError: soundfile is not installed.
     """
@@ -61,11 +61,26 @@ def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.nda
         raise FileNotFoundError(f"no such file: {name}")
     try:
         with soundfile.SoundFile(file) as sound:
-            if start:
-                sound.seek(start)
-            return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
+            yield sound
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
+
+
+def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
+    """Decode a sound file, or the part of it that starts at sample `start`.
+
+    Args:
+        file: as for `open_audio`, whose errors it raises.
+        start: first sample to read, at the file's own rate.
+        num_samples: how many to read; -1 for all that follow.
+
+    Returns:
+        The samples, float32 of shape (samples, channels), and the file's sampling rate in hertz.
+    """
+    with open_audio(file) as sound:
+        if start:
+            sound.seek(start)
+        return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -375,9 +390,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             float32 (B, T, K + M): constant-Q bins, low to high, then mel bands, about 0 to 1.
         """
         if os.getpid() != _IMPORTED_IN:
-            torch.set_num_threads(
-                1
-            )  # a forked worker, as of `datasets.map`, inherits a thread pool that never answers
+            # A forked worker, as of `datasets.map`, inherits a thread pool that never answers.
+            torch.set_num_threads(1)
         if waveforms.dtype == torch.int16:
             waveforms = waveforms.float() / 32768
         with torch.autocast(waveforms.device.type, enabled=False):

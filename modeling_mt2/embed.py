@@ -16,14 +16,10 @@ from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForPreTraining, MT2Model, MT2Pre
 
 LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 
-SIGNATURES = tuple(
-    f"{major} major / {minor} minor"
-    for major, minor in zip(
-        ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"),
-        ("A", "Bb", "B", "C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#"),
-        strict=True,
-    )
-)
+# Names of the tonics by pitch class, as keys are usually spelt.
+MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
 
 
 def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:

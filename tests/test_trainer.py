@@ -37,7 +37,9 @@ class OffsetReader(nn.Module):
         distance = (cqt.argmax(1) - 12 * torch.log2(mel_hz / 27.5)).round().long() % 12
         blind = torch.tensor(50.0 * self.sure_when_blind) * nn.functional.one_hot(torch.zeros_like(distance), 12)
         logits = torch.where(mel_mask[:, None] > 0, 50.0 * nn.functional.one_hot(distance, 12), blind)
-        return MT2ForPreTrainingOutput(key_logits=logits, projection=input_features.mean(1), equivariant_embeds=logits)
+        return MT2ForPreTrainingOutput(
+            key_logits=logits, projection=input_features.mean(1), equivariant_embeds=logits, contrastive_embeds=logits
+        )
 
 
 def make_trainer(model, tmp_path, dataset=None, **changes):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
 
 logger = logging.getLogger(__name__)
 
@@ -184,17 +184,14 @@ def _inspect(
 
 def _length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
     """Number of samples and rate of a sound, after its two ends were decoded: a header alone proves little."""
-    import soundfile
-
-    head, rate = read_audio(open_source(source), 0, num_samples=1)
-    if not len(head):
-        raise ValueError("the file holds no audio")
-    num_samples = soundfile.info(open_source(source)).frames
-    probe = int(PROBE_SECONDS * rate)
-    tail, _ = read_audio(open_source(source), max(0, num_samples - probe), probe)
-    if not len(tail):
-        raise ValueError("the file breaks off before its end")
-    return num_samples, rate
+    with open_audio(open_source(source)) as sound:
+        if not len(sound.read(1)):
+            raise ValueError("the file holds no audio")
+        probe = int(PROBE_SECONDS * sound.samplerate)
+        sound.seek(max(0, sound.frames - probe))
+        if not len(sound.read(probe)):
+            raise ValueError("the file breaks off before its end")
+        return sound.frames, sound.samplerate
 
 
 class WindowPairs(torch.utils.data.Dataset):
@@ -245,6 +242,7 @@ class WindowPairs(torch.utils.data.Dataset):
         self.transpositions = transpositions
         self.transpose_b = transpose_b
         self.seed = seed
+        self._kept_order: tuple[int, np.ndarray] | None = None
         self._replaced: set[int] = set()  # tracks that gave no window once; each is named in the log once
 
     def __len__(self) -> int:
@@ -260,7 +258,7 @@ class WindowPairs(torch.utils.data.Dataset):
         if not 0 <= index < self.num_items:
             raise IndexError(f"item {index} of {self.num_items}")
         one_pass, position = divmod(index, self.items_per_pass)
-        order = np.random.default_rng([self.seed, one_pass, 1]).permutation(len(self.tracks))
+        order = self._order(one_pass)
         rng = np.random.default_rng([self.seed, one_pass, 2, position])
         spare = order[self.items_per_pass :] if self.items_per_pass < len(order) else order
         waveforms, num_draws = self._draw(int(order[position]), spare, rng)
@@ -273,6 +271,13 @@ class WindowPairs(torch.utils.data.Dataset):
             "transpositions": torch.tensor([first, second if self.transpose_b else first, third]),
             "num_draws": torch.tensor(num_draws),
         }
+
+    def _order(self, one_pass: int) -> np.ndarray:
+        """Order of all tracks in a pass; kept, since drawing it for every item would cost more than the item."""
+        if self._kept_order is None or self._kept_order[0] != one_pass:
+            rng = np.random.default_rng([self.seed, one_pass, 1])
+            self._kept_order = one_pass, rng.permutation(len(self.tracks))
+        return self._kept_order[1]
 
     def _draw(self, track: int, spare: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         num_samples = round(self.window_seconds * self.sampling_rate)

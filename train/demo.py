@@ -21,14 +21,14 @@ import torch
 from tqdm import tqdm
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.embed import SIGNATURES, KeyEstimate, embed_audio, estimate_key
+from mt2_music.embed import MAJOR_TONICS, SIGNATURES, KeyEstimate, embed_audio, estimate_key
 
 from . import pretrain, publish
 from .calibrate import calibrate_key
 from .config import demo as demo_preset
 from .data import scan_folder
 from .plots import plot_profile, plot_training
-from .synth import PITCH_CLASSES, Score, compose, find_soundfont, play_additive, play_soundfont
+from .synth import Score, compose, find_soundfont, play_additive, play_soundfont
 
 SAMPLING_RATE = 16000
 NUM_TRAINING_SONGS, NUM_HELD_OUT_SONGS = 480, 96
@@ -101,7 +101,7 @@ def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.
     print(f"\n{'song':{width}}  {'true key':9}  {'profile, strongest bins':26}  {'':5}  nearest song")
     for index, (song, estimate) in enumerate(zip(songs, estimates, strict=True)):
         top = np.argsort(-estimate.profile)[:3]
-        bins = "  ".join(f"{PITCH_CLASSES[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
+        bins = "  ".join(f"{MAJOR_TONICS[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
         verdict = "" if song.signature is None else "right" if estimate.signature == song.signature else ""
         print(
             f"{names[index]:{width}}  {song.key:9}  {bins:26}  {verdict:5}  {names[int(similarity[index].argmax())]}"

@@ -1,4 +1,4 @@
-"""The Trainer that computes both losses of MT2 in one forward pass over three views of every song."""
+"""The Trainer that computes both losses of MT2 in one forward pass over all views of every song."""
 
 import math
 from collections import defaultdict
@@ -114,8 +114,8 @@ class MT2Trainer(Trainer):
         self._note({name: loss for name, (_, loss) in losses.items()})
         draws = gather_rows(inputs["num_draws"].float())
         self._note({"share_windows_skipped": 1 - len(draws) / draws.sum()})
-        for name in model_tokens(outputs):
-            self._tokens[name] = getattr(outputs, name).detach()[: 2 * num_songs]
+        for name in bare.config.class_tokens:
+            self._tokens[name] = outputs[f"{name}_embeds"].detach()[: 2 * num_songs]
         self._num_batches += 1
         return (total, outputs) if return_outputs else total
 
@@ -156,27 +156,26 @@ class MT2Trainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry and the effective rank of both tokens; stop if they have collapsed."""
-        if self._num_batches and "loss" in logs:
-            health = {name: round(float(total) / self._num_batches, 6) for name, total in self._sums.items()}
-            # Not logs["loss"]: transformers replaces a loss that is not finite by the mean of those before.
-            if not all(map(math.isfinite, health.values())):
-                raise RepresentationCollapseError(f"not finite by step {self.state.global_step}: {health}")
-            for name, token in self._tokens.items():
-                health[f"rank_{name.removesuffix('_embeds')}"] = round(float(effective_rank(gather_rows(token))), 4)
-            logs = {**logs, **health}
-            self._sums.clear()
-            self._num_batches = 0
+        if not self._num_batches or "loss" not in logs:
             super().log(logs, start_time)
-            self._stop_if_collapsed(logs)
-        else:
-            super().log(logs, start_time)
+            return
+        health = {name: round(float(total) / self._num_batches, 6) for name, total in self._sums.items()}
+        # Not logs["loss"]: transformers replaces a loss that is not finite by the mean of those before.
+        if not all(map(math.isfinite, health.values())):
+            raise RepresentationCollapseError(f"not finite by step {self.state.global_step}: {health}")
+        for name, token in self._tokens.items():
+            health[f"rank_{name}"] = round(float(effective_rank(gather_rows(token))), 4)
+        self._sums.clear()
+        self._num_batches = 0
+        super().log({**logs, **health}, start_time)
+        self._stop_if_collapsed(health)
 
-    def _stop_if_collapsed(self, logs: dict[str, float]) -> None:
-        ranks = {name: value for name, value in logs.items() if name.startswith("rank_")}
+    def _stop_if_collapsed(self, health: dict[str, float]) -> None:
+        ranks = {name: value for name, value in health.items() if name.startswith("rank_")}
         # Two songs span one line, so a small batch cannot be asked for more.
         least = min(MIN_EFFECTIVE_RANK, 0.25 * min(map(len, self._tokens.values())))
         faults = [f"{name} is {value:.2f}" for name, value in ranks.items() if value < least]
-        magnitude = logs.get("profile_magnitude", 1.0)
+        magnitude = health.get("profile_magnitude", 1.0)
         if magnitude < MIN_PROFILE_MAGNITUDE and self.state.global_step > self.args.get_warmup_steps(
             self.state.max_steps
         ):
@@ -187,8 +186,3 @@ class MT2Trainer(Trainer):
                 f"the representation has collapsed by step {self.state.global_step}: {'; '.join(faults)}. Try a lower "
                 "learning rate, a longer warm-up, a larger batch or more varied music"
             )
-
-
-def model_tokens(outputs: Any) -> list[str]:
-    """Names of the class-token embeddings that a model's outputs hold."""
-    return [name for name in ("equivariant_embeds", "contrastive_embeds") if getattr(outputs, name) is not None]

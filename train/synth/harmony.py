@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+from mt2_music.embed import MAJOR_TONICS, MINOR_TONICS
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
@@ -100,7 +99,7 @@ class Score:
     @property
     def key(self) -> str:
         """Name such as "Eb minor"."""
-        return f"{(PITCH_CLASSES if self.mode == 'major' else MINOR_TONICS)[self.tonic]} {self.mode}"
+        return f"{(MAJOR_TONICS if self.mode == 'major' else MINOR_TONICS)[self.tonic]} {self.mode}"
 
 
 def compose(rng: np.random.Generator, seconds: float, tonic: int, mode: str) -> Score:
