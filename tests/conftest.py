@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import soundfile
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from mt2_music.train.synth import find_soundfont
 from support import RATE, TINY, python, song
 
 
@@ -43,3 +45,15 @@ def published(run_dir, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("cards") / "mt2-test"
     python("-m", "mt2_music.train.publish", run_dir, target)
     return target
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory) -> Path:
+    """A rendered corpus of a few minutes, with three SoundFonts beside it that differ in name only."""
+    folder = tmp_path_factory.mktemp("rendered")
+    for name in ("first", "second", "unseen"):
+        shutil.copy(find_soundfont(), folder / f"{name}.sf2")
+    banks = ["--soundfonts", "first.sf2", "second.sf2", "--test_soundfont", "unseen.sf2"]
+    options = ["--output_dir", "corpus", "--seconds", 8, "--hours", 0.06, *banks]
+    python("-m", "mt2_music.train.synth.corpus", *options, cwd=folder)
+    return folder / "corpus"

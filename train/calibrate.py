@@ -27,7 +27,7 @@ def pitch_fork(tonic: int, sampling_rate: int) -> np.ndarray:
         for pitch in [36 + (tonic + root) % 12, *(48 + (tonic + root + step) % 12 for step in (0, 4, 7)),
                       *(60 + (tonic + root + step) % 12 for step in (0, 4, 7))]:  # fmt: skip
             notes.append(Note(start, start + CHORD_SECONDS, pitch, 90, "chords"))
-    return play_additive(Score(tuple(notes), tonic, "major", 60.0), np.random.default_rng(0), sampling_rate)
+    return play_additive(Score(tuple(notes)), np.random.default_rng(0), sampling_rate)
 
 
 @torch.no_grad()

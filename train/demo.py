@@ -28,7 +28,8 @@ from .calibrate import calibrate_key
 from .config import demo as demo_preset
 from .data import scan_folder
 from .plots import plot_profile, plot_training
-from .synth import Score, compose, find_soundfont, play_additive, play_soundfont
+from .synth import compose, draw_programs, find_soundfont, humanised, play_additive, play_soundfont
+from .synth.score import key_name, signature
 
 SAMPLING_RATE = 16000
 NUM_TRAINING_SONGS, NUM_HELD_OUT_SONGS = 480, 96
@@ -49,14 +50,19 @@ class Song:
 def make_song(index: int, folder: Path, seed: int, soundfont: Path | None) -> Song:
     """Compose and render song `index`: all 24 keys in turn, everything else random."""
     rng = np.random.default_rng([seed, index])
-    score: Score = compose(rng, SONG_SECONDS, tonic=index % 12, mode=("major", "minor")[index // 12 % 2])
+    tonic, mode = index % 12, ("major", "minor")[index // 12 % 2]
+    score = humanised(compose(rng, SONG_SECONDS, tonic, mode), rng)
     if soundfont is None:
         audio = play_additive(score, rng, SAMPLING_RATE)
     else:
-        audio, _ = play_soundfont(score, soundfont, rng, SAMPLING_RATE)
-    path = folder / f"{index:03d} {score.key}.flac"
+        audio = play_soundfont(
+            score, draw_programs({note.part for note in score.notes}, rng), soundfont, SAMPLING_RATE
+        )
+        audio *= rng.uniform(0.3, 0.9) / np.abs(audio).max()
+    key = key_name(tonic, mode)
+    path = folder / f"{index:03d} {key}.flac"
     soundfile.write(path, audio, SAMPLING_RATE, subtype="PCM_16")
-    return Song(path, score.key, score.signature)
+    return Song(path, key, signature(key))
 
 
 def make_music(folder: Path, count: int, seed: int, soundfont: Path | None) -> list[Song]:

@@ -1,6 +1,19 @@
-"""Scores with known keys, and the audio they make."""
+"""Scores with known keys, chords and beats, and the audio they make."""
 
-from .harmony import Note, Score, compose
-from .render import find_soundfont, play_additive, play_soundfont
+from .arrange import humanised
+from .harmony import compose
+from .render import draw_programs, find_soundfont, play_additive, play_soundfont
+from .score import Beat, Note, Score, Segment
 
-__all__ = ["Note", "Score", "compose", "find_soundfont", "play_additive", "play_soundfont"]
+__all__ = [
+    "Beat",
+    "Note",
+    "Score",
+    "Segment",
+    "compose",
+    "draw_programs",
+    "find_soundfont",
+    "humanised",
+    "play_additive",
+    "play_soundfont",
+]

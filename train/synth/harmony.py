@@ -1,38 +1,37 @@
 """A generator of functional harmony: phrases with cadences in any major or minor key, for four parts."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mt2_music.embed import MAJOR_TONICS, MINOR_TONICS
+from .arrange import accompany, chord_tones
+from .score import Beat, Note, Score, Segment, in_order, key_name, merge
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
-# Chords as (semitones above the tonic, intervals), by mode and degree name.
+# Chords as (semitones above the tonic, Harte's shorthand), by mode and degree name.
 CHORDS = {
     "major": {
-        "I": (0, (0, 4, 7)),
-        "ii": (2, (0, 3, 7)),
-        "iii": (4, (0, 3, 7)),
-        "IV": (5, (0, 4, 7)),
-        "V": (7, (0, 4, 7)),
-        "V7": (7, (0, 4, 7, 10)),
-        "vi": (9, (0, 3, 7)),
-        "ii7": (2, (0, 3, 7, 10)),
-        "V/V": (2, (0, 4, 7, 10)),
-        "V/vi": (4, (0, 4, 7, 10)),
+        "I": (0, "maj"),
+        "ii": (2, "min"),
+        "iii": (4, "min"),
+        "IV": (5, "maj"),
+        "V": (7, "maj"),
+        "V7": (7, "7"),
+        "vi": (9, "min"),
+        "ii7": (2, "min7"),
+        "V/V": (2, "7"),
+        "V/vi": (4, "7"),
     },
     "minor": {
-        "i": (0, (0, 3, 7)),
-        "ii": (2, (0, 3, 6)),
-        "III": (3, (0, 4, 7)),
-        "iv": (5, (0, 3, 7)),
-        "v": (7, (0, 3, 7)),
-        "V": (7, (0, 4, 7)),
-        "V7": (7, (0, 4, 7, 10)),
-        "VI": (8, (0, 4, 7)),
-        "VII": (10, (0, 4, 7)),
-        "V/iv": (0, (0, 4, 7, 10)),
+        "i": (0, "min"),
+        "ii": (2, "dim"),
+        "III": (3, "maj"),
+        "iv": (5, "min"),
+        "v": (7, "min"),
+        "V": (7, "maj"),
+        "V7": (7, "7"),
+        "VI": (8, "maj"),
+        "VII": (10, "maj"),
+        "V/iv": (0, "7"),
     },
 }
 
@@ -71,173 +70,119 @@ OPENINGS = {"major": ("I", "I", "I", "vi", "IV"), "minor": ("i", "i", "i", "VI",
 RELATIVE_SHARE = 0.4  # of the phrases after the first, how many stand in the relative key
 
 
-@dataclass(frozen=True)
-class Note:
-    """One note: times in seconds, MIDI pitch (General MIDI drum number for drums), velocity 1 to 127."""
-
-    start: float
-    end: float
-    pitch: int
-    velocity: int
-    part: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """Notes in the order of their starts, and the labels that are known of them."""
-
-    notes: tuple[Note, ...]
-    tonic: int
-    mode: str
-    tempo: float
-
-    @property
-    def signature(self) -> int:
-        """Pitch class of the major key with this key's signature, C = 0."""
-        return self.tonic if self.mode == "major" else (self.tonic + 3) % 12
-
-    @property
-    def key(self) -> str:
-        """Name such as "Eb minor"."""
-        return f"{(MAJOR_TONICS if self.mode == 'major' else MINOR_TONICS)[self.tonic]} {self.mode}"
+# Rich pieces only.
+SEVENTHS = {"maj": "maj7", "min": "min7", "dim": "hdim7"}
+SEVENTHS_SHARE, INVERSION_SHARE = 0.35, 0.15  # of pieces with seventh chords; of chords over their third or fifth
+MODULATING_SHARE, MODULATION_SHARE = 0.4, 0.4  # of pieces that modulate; in them, of phrases that begin with it
+RICH_RELATIVE_SHARE = 0.2  # as RELATIVE_SHARE
+# Beats in a bar and pulses in a beat: 4/4, 3/4, 2/4, 6/8, 12/8, 5/4.
+METRES = ((4, 2), (4, 2), (4, 2), (3, 2), (3, 2), (2, 2), (2, 3), (4, 3), (5, 2))
+PLAIN_METRES = ((3, 2), (4, 2), (4, 2), (4, 2))
 
 
-def compose(rng: np.random.Generator, seconds: float, tonic: int, mode: str) -> Score:
-    """Write a piece in one key that lasts about `seconds`, cut at the barline.
+def compose(rng: np.random.Generator, seconds: float, tonic: int, mode: str, rich: bool = False) -> Score:
+    """Write a piece that lasts about `seconds`, cut at the barline.
 
     Args:
         rng: source of every choice; the same state gives the same piece.
         seconds: wanted length.
-        tonic: pitch class of the tonic, C = 0.
+        tonic: pitch class of the tonic at the start, C = 0.
         mode: "major" or "minor".
+        rich: also seventh chords, inversions, modulations to near keys, two chords in a bar, compound and odd metres.
 
     Returns:
-        Melody, chords and bass that follow a phrase-wise progression with cadences, and in half of the pieces drums.
-        Some phrases stand in the relative key, as in most real pieces: what stays is the key signature. The label is
-        the key of the first phrase.
+        Melody, chords and bass that follow a phrase-wise progression with cadences, and in half of the pieces drums;
+        with its keys, chords and beats. Some phrases stand in the relative key, as in most real pieces, so what stays
+        of a plain piece is the key signature.
     """
-    tempo = float(rng.uniform(60, 180))
-    beats_per_bar = int(rng.choice([3, 4, 4, 4]))
+    beats_per_bar, pulses = (METRES if rich else PLAIN_METRES)[
+        int(rng.integers(len(METRES if rich else PLAIN_METRES)))
+    ]
+    tempo = float(rng.uniform(60, 180 if pulses == 2 else 120))
     beat = 60 / tempo
     num_bars = max(4, round(seconds / (beat * beats_per_bar)))
-    style = {"chords": int(rng.integers(3)), "bass": int(rng.integers(3)), "drums": bool(rng.integers(2))}
-    notes: list[Note] = []
-    melody_pitch = int(rng.integers(64, 80))
-    voicing: list[int] = []
-    for bar, (local_tonic, local_mode, name) in enumerate(_progression(rng, tonic, mode, num_bars)):
-        start = bar * beats_per_bar * beat
-        root, intervals = CHORDS[local_mode][name]
-        pitch_classes = [(local_tonic + root + interval) % 12 for interval in intervals]
-        voicing = _voice(pitch_classes, voicing or [55, 60, 64])
-        notes += _chords(voicing, start, beat, beats_per_bar, style["chords"])
-        notes += _bass(pitch_classes, start, beat, beats_per_bar, style["bass"])
-        melody, melody_pitch = _melody(
-            rng, (local_tonic, local_mode), pitch_classes, melody_pitch, start, beat, beats_per_bar
-        )
+    beats = [Beat(index * beat, index % beats_per_bar + 1) for index in range(num_bars * beats_per_bar)]
+    per_bar = 2 if rich and beats_per_bar == 4 and rng.random() < 0.3 else 1
+    length = beat * beats_per_bar / per_bar  # of one chord
+    progression = _progression(rng, (tonic, mode), num_bars * per_bar, rich)
+    sevenths = rich and rng.random() < SEVENTHS_SHARE
+    keys, chords = [], []
+    for index, ((local_tonic, local_mode), name) in enumerate(progression):
+        start, end = index * length, (index + 1) * length
+        keys.append(Segment(start, end, key_name(local_tonic, local_mode)))
+        chords.append(Segment(start, end, _chord_label(rng, local_tonic, local_mode, name, sevenths, rich)))
+    drums = bool(rng.integers(2))
+    notes = accompany(rng, chords, beats, pulses, drums)
+    pitch = int(rng.integers(64, 80))
+    for (key, _), chord in zip(progression, chords, strict=True):
+        melody, pitch = _melody(rng, key, chord, pitch, beat, beats_per_bar // per_bar, pulses)
         notes += melody
-        if style["drums"]:
-            notes += _drums(start, beat, beats_per_bar)
-    humanised = [
-        Note(
-            max(0.0, note.start + shift),
-            note.end + shift,
-            note.pitch,
-            int(np.clip(note.velocity + change, 1, 127)),
-            note.part,
-        )
-        for note, shift, change in zip(
-            notes, rng.normal(0, 0.008, len(notes)), rng.integers(-12, 13, len(notes)), strict=True
-        )
-    ]
-    return Score(tuple(sorted(humanised, key=lambda note: (note.start, note.pitch))), tonic, mode, tempo)
+    return Score(in_order(notes), merge(keys), merge(chords), tuple(beats))
 
 
-def _progression(rng: np.random.Generator, tonic: int, mode: str, num_bars: int) -> list[tuple[int, str, str]]:
-    """Phrases of four or eight bars, each with a cadence: tonic, mode and chord name of every bar."""
-    relative = ((tonic + 9) % 12, "minor") if mode == "major" else ((tonic + 3) % 12, "major")
-    bars: list[tuple[int, str, str]] = []
-    while len(bars) < num_bars:
-        here = relative if bars and rng.random() < RELATIVE_SHARE else (tonic, mode)
-        phrase = [str(rng.choice(OPENINGS[here[1]]))]
+def _progression(
+    rng: np.random.Generator, home: tuple[int, str], num_chords: int, rich: bool
+) -> list[tuple[tuple[int, str], str]]:
+    """Phrases of four or eight chords, each with a cadence: key and name of every chord."""
+    chords: list[tuple[tuple[int, str], str]] = []
+    relative_share = RICH_RELATIVE_SHARE if rich else RELATIVE_SHARE
+    modulates = rich and rng.random() < MODULATING_SHARE
+    while len(chords) < num_chords:
+        if chords and modulates and rng.random() < MODULATION_SHARE:
+            home = _near_key(rng, *home)
+        here = _relative(*home) if chords and rng.random() < relative_share else home
+        mode = here[1]
+        phrase = [str(rng.choice(OPENINGS[mode]))]
         length = int(rng.choice([4, 4, 8]))
         while len(phrase) < length - 3:
-            phrase.append(str(rng.choice(MOVES[here[1]][phrase[-1]])))
-        cadences = CADENCES[here[1]]
-        bars += [(*here, name) for name in [*phrase, *cadences[int(rng.integers(len(cadences)))]]]
-    return bars[:num_bars]
+            phrase.append(str(rng.choice(MOVES[mode][phrase[-1]])))
+        phrase += CADENCES[mode][int(rng.integers(len(CADENCES[mode])))]
+        chords += [(here, name) for name in phrase]
+    return chords[:num_chords]
 
 
-def _voice(pitch_classes: list[int], previous: list[int]) -> list[int]:
-    """Put each chord tone where it lies nearest to the last chord's middle."""
-    centre = sum(previous) / len(previous)
-    centre = min(max(centre, 54), 66)
-    return sorted(
-        min((p for p in range(43, 80) if p % 12 == pc), key=lambda p: abs(p - centre)) for pc in pitch_classes
-    )
+def _relative(tonic: int, mode: str) -> tuple[int, str]:
+    return ((tonic + 9) % 12, "minor") if mode == "major" else ((tonic + 3) % 12, "major")
 
 
-def _chords(voicing: list[int], start: float, beat: float, beats: int, style: int) -> list[Note]:
-    if style == 0:  # held
-        return [Note(start, start + beats * beat * 0.95, pitch, 70, "chords") for pitch in voicing]
-    if style == 1:  # on every beat
-        return [
-            Note(start + b * beat, start + (b + 0.7) * beat, pitch, 66, "chords")
-            for b in range(beats)
-            for pitch in voicing
-        ]
-    return [  # broken, in eighths
-        Note(start + e * beat / 2, start + (e + 1.5) * beat / 2, voicing[e % len(voicing)], 68, "chords")
-        for e in range(2 * beats)
-    ]
+def _near_key(rng: np.random.Generator, tonic: int, mode: str) -> tuple[int, str]:
+    """Modulate up or down a fifth, to the parallel key, or up one or two semitones as songs like to."""
+    step = int(rng.choice([7, 7, 5, 5, 0, 1, 2]))
+    if step == 0:
+        return tonic, "minor" if mode == "major" else "major"
+    return (tonic + step) % 12, mode
 
 
-def _bass(pitch_classes: list[int], start: float, beat: float, beats: int, style: int) -> list[Note]:
-    root, fifth = 36 + (pitch_classes[0] - 36) % 12, 36 + (pitch_classes[2] - 36) % 12
-    if style == 0:
-        return [Note(start, start + beats * beat * 0.9, root, 84, "bass")]
-    if style == 1:
-        half = beats - beats // 2
-        return [
-            Note(start, start + half * beat * 0.9, root, 86, "bass"),
-            Note(start + half * beat, start + beats * beat * 0.9, fifth, 78, "bass"),
-        ]
-    return [
-        Note(start + b * beat, start + (b + 0.8) * beat, root if b % 2 == 0 else fifth, 80, "bass")
-        for b in range(beats)
-    ]
+def _chord_label(rng: np.random.Generator, tonic: int, mode: str, name: str, sevenths: bool, rich: bool) -> str:
+    degree, quality = CHORDS[mode][name]
+    if sevenths:
+        quality = "7" if name == "V" else SEVENTHS.get(quality, quality)
+    label = f"{key_name(tonic + degree, 'major').split()[0]}:{quality}"
+    if rich and rng.random() < INVERSION_SHARE:
+        third = "b3" if quality.startswith(("min", "dim", "hdim")) else "3"
+        fifth = "b5" if quality.startswith(("dim", "hdim")) else "5"
+        label += f"/{third if rng.integers(2) else fifth}"
+    return label
 
 
 def _melody(
-    rng: np.random.Generator,
-    key: tuple[int, str],
-    pitch_classes: list[int],
-    pitch: int,
-    start: float,
-    beat: float,
-    beats: int,
+    rng: np.random.Generator, key: tuple[int, str], chord: Segment, pitch: int, beat: float, beats: int, pulses: int
 ) -> tuple[list[Note], int]:
     """Chord tones on the beats, steps of the scale between them, with the leading note raised over the dominant."""
     tonic, mode = key
+    pitch_classes, _ = chord_tones(chord.label)
     scale = {(tonic + step) % 12 for step in SCALES[mode]} | set(pitch_classes)
     if (tonic + 11) % 12 in pitch_classes:
         scale.discard((tonic + 10) % 12)
     notes = []
-    time = 0.0
-    while time < beats - 1e-6:
-        length = min(float(rng.choice([0.5, 0.5, 1.0, 1.0, 2.0])), beats - time)
-        wanted = set(pitch_classes) if time == int(time) else scale
+    time = 0  # in pulses
+    while time < beats * pulses:
+        length = min(int(rng.choice([1, 1, pulses, pulses, 2 * pulses])), beats * pulses - time)
+        wanted = set(pitch_classes) if time % pulses == 0 else scale
         target = int(np.clip(pitch + rng.integers(-5, 6), 60, 86))
         pitch = min((p for p in range(58, 90) if p % 12 in wanted), key=lambda p: abs(p - target))
         if rng.random() < 0.9:
-            notes.append(Note(start + time * beat, start + (time + length * 0.92) * beat, pitch, 92, "melody"))
+            start = chord.start + time * beat / pulses
+            notes.append(Note(start, start + 0.92 * length * beat / pulses, pitch, 92, "melody"))
         time += length
     return notes, pitch
-
-
-def _drums(start: float, beat: float, beats: int) -> list[Note]:
-    kick, snare, hat = 36, 38, 42
-    notes = [Note(start + e * beat / 2, start + e * beat / 2 + 0.1, hat, 60, "drums") for e in range(2 * beats)]
-    for b in range(beats):
-        drum = kick if b % 2 == 0 else snare
-        notes.append(Note(start + b * beat, start + b * beat + 0.1, drum, 88, "drums"))
-    return notes

@@ -1,0 +1,179 @@
+"""The rendered corpus: labels that the audio bears out, splits that hold, the same bits again, also after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from mt2_music import MT2FeatureExtractor
+from mt2_music.train.splits import split_of
+from mt2_music.train.synth import find_soundfont
+from mt2_music.train.synth.arrange import chord_tones
+from mt2_music.train.synth.corpus import load_corpus, main
+from mt2_music.train.synth.score import parse_key
+from support import RATE
+
+pytestmark = pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
+
+
+def arguments(corpus, *more):
+    banks = corpus.parent
+    options = ["--soundfonts", banks / "first.sf2", banks / "second.sf2", "--test_soundfont", banks / "unseen.sf2"]
+    return [str(option) for option in ["--output_dir", corpus, "--seconds", 8, "--hours", 0.06, *options, *more]]
+
+
+def content(corpus):
+    files = {path.relative_to(corpus).as_posix(): path.read_bytes() for path in corpus.rglob("*.flac")}
+    return files, (corpus / "rows.jsonl").read_text(), (corpus / "settings.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def rows(small_corpus):
+    return [json.loads(line) for line in (small_corpus / "rows.jsonl").read_text().splitlines()]
+
+
+def test_splits_are_by_piece_and_the_test_soundfont_is_unseen(rows):
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
+    for row in rows:
+        assert row["split"] == split_of(row["piece"])
+        assert (row["soundfont"] == "unseen.sf2") == (row["split"] == "test")
+        assert row["seconds"] == (2.0 if row["source"] == "notes" else 8.0)
+
+
+def test_the_audio_bears_out_its_labels(small_corpus, rows):
+    """Energy lies at the pitch classes of the labelled notes, more than at any transposition of them."""
+    extractor = MT2FeatureExtractor(cqt_power=1.0)
+    right, belongs = [], []
+    for row in [row for row in rows if row["source"] == "generated"]:
+        audio, rate = soundfile.read(small_corpus / row["file"], dtype="float32")
+        assert rate == RATE and len(audio) == row["seconds"] * RATE
+        assert 0.25 < np.abs(audio).max() <= 0.91
+        cqt = extractor(audio, sampling_rate=rate, return_tensors="np")["input_features"][0, :, :84].mean(0)
+        heard = np.roll(cqt.reshape(7, 12).sum(0), 9)  # the lowest bin is an A
+        written = np.zeros(12)
+        for note in row["notes"]:
+            if not note["part"].startswith("drums"):
+                written[note["pitch"] % 12] += (note["end"] - note["start"]) * note["velocity"]
+        fits = [np.corrcoef(np.roll(written, shift), heard)[0, 1] for shift in range(12)]
+        right.append(int(np.argmax(fits)) == 0)
+        for note in [note for note in row["notes"] if note["part"] == "chords"]:
+            time = note["start"] + 0.06  # past what timing jitter may move
+            labels = [chord["label"] for chord in row["chords"] if chord["start"] <= time < chord["end"]]
+            belongs += [note["pitch"] % 12 in chord_tones(label)[0] for label in labels]
+    assert np.mean(right) > 0.95
+    assert np.mean(belongs) > 0.97
+
+
+def test_beats_lie_on_the_drums(rows):
+    shares = {0.0: [], 0.1: []}
+    for row in [row for row in rows if "drums" in row["instruments"]]:
+        hits = np.array([note["start"] for note in row["notes"] if note["part"] == "drums"])
+        for shift, found in shares.items():
+            found += [np.abs(hits - beat["time"] - shift).min() < 0.03 for beat in row["beats"]]
+    assert np.mean(shares[0.0]) > 0.97
+    assert np.mean(shares[0.1]) < 0.5
+
+
+def test_it_opens_as_a_data_set(small_corpus, rows):
+    train = load_corpus(small_corpus, "train")
+    assert len(train) == sum(row["split"] == "train" for row in rows)
+    music = train.filter(lambda row: row["source"] == "generated", load_from_cache_file=False)[0]
+    assert soundfile.info(music["audio"]["path"]).samplerate == RATE
+    parse_key(music["key"])
+    assert music["tempo"] == pytest.approx(
+        60 / np.median(np.diff([beat["time"] for beat in music["beats"]])), rel=1e-3
+    )
+    with pytest.raises(ValueError, match="nothing"):
+        load_corpus(small_corpus, "nothing")
+    with pytest.raises(FileNotFoundError, match="rows.jsonl"):
+        load_corpus(small_corpus / "audio", "train")
+
+
+def test_a_killed_render_goes_on_and_ends_with_the_same_bits(small_corpus, tmp_path):
+    for bank in small_corpus.parent.glob("*.sf2"):
+        shutil.copy(bank, tmp_path)
+    corpus = tmp_path / "corpus"
+    command = [sys.executable, "-m", "mt2_music.train.synth.corpus", *arguments(corpus, "--workers", 1)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (corpus / "rows.jsonl").exists() or (corpus / "rows.jsonl").read_text().count("\n") < 12:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with (corpus / "rows.jsonl").open("a") as file:
+        file.write('{"id": "generated-0000')  # as a kill in the middle of a line leaves it
+    (corpus / "audio" / "train" / "generated-000000.flac.1.part").write_bytes(b"half a file")
+    finished = {path: path.stat().st_mtime_ns for path in corpus.rglob("*.flac")}
+    listed = {json.loads(line)["file"] for line in (corpus / "rows.jsonl").read_text().splitlines()[:-1]}
+    main(arguments(corpus, "--workers", "2"))
+    assert content(corpus) == content(small_corpus)
+    assert all(
+        path.stat().st_mtime_ns == at for path, at in finished.items() if str(path.relative_to(corpus)) in listed
+    )
+    assert not list(corpus.rglob("*.part"))
+
+
+def test_a_longer_corpus_begins_with_the_shorter_one(small_corpus, tmp_path):
+    for bank in small_corpus.parent.glob("*.sf2"):
+        shutil.copy(bank, tmp_path)
+    corpus = shutil.copytree(small_corpus, tmp_path / "corpus")
+    files, _, _ = content(corpus)
+    main(arguments(corpus, "--hours", "0.07"))
+    more, _, _ = content(corpus)
+    assert files.items() < more.items()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--seed", "1"], "seed was 0 and is 1"),
+        (["--seconds", "9"], "other settings"),
+        (["--midi", "nowhere"], "no such folder: nowhere"),
+        (["--test_soundfont", "none.sf2"], "no such SoundFont: none.sf2"),
+    ],
+)
+def test_other_settings_are_refused(small_corpus, change, message, capsys):
+    before = content(small_corpus)
+    with pytest.raises(SystemExit):
+        main(arguments(small_corpus, *change))
+    assert message in capsys.readouterr().err
+    assert content(small_corpus) == before
+
+
+def test_one_soundfont_is_not_enough(small_corpus, tmp_path, capsys):
+    bank = str(small_corpus.parent / "first.sf2")
+    with pytest.raises(SystemExit):
+        main(["--output_dir", str(tmp_path / "corpus"), "--soundfonts", bank])
+    assert "at least two SoundFonts" in capsys.readouterr().err
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_scores_that_cannot_be_played_are_named(small_corpus, tmp_path, caplog):
+    """Rows of a torn file are listed with the reason; the others are all there."""
+    import pretty_midi
+
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    for name in ("one", "two"):
+        midi = pretty_midi.PrettyMIDI()
+        midi.instruments.append(pretty_midi.Instrument(0))
+        midi.instruments[0].notes = [pretty_midi.Note(90, 60 + i % 12, 0.25 * i, 0.25 * i + 0.2) for i in range(80)]
+        midi.write(str(scores / f"{name}.mid"))
+    (scores / "torn.mid").write_bytes((scores / "one.mid").read_bytes()[:100])
+    for bank in small_corpus.parent.glob("*.sf2"):
+        shutil.copy(bank, tmp_path)
+    corpus = tmp_path / "corpus"
+    main(arguments(corpus, "--midi", scores, "--hours", "0.03"))
+    left_out = json.loads((corpus / "left_out.json").read_text())
+    assert left_out and all("torn.mid" in row["error"] for row in left_out)
+    assert "torn.mid" in caplog.text
+    rows = [json.loads(line) for line in (corpus / "rows.jsonl").read_text().splitlines()]
+    assert {"midi/one.mid", "midi/two.mid"} <= {row["piece"] for row in rows}

@@ -1,0 +1,1 @@
+"""The benchmark: what a music representation knows, read off by one linear layer."""

@@ -1,0 +1,185 @@
+"""One linear layer on frozen embeddings: fitted on training clips, chosen on validation, scored once on test.
+
+Shapes: N examples, D values, C outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .clips import Clip, Splits
+from .encoders import Embedding
+from .heads import Head
+
+WEIGHT_DECAYS = (0.0, 0.01, 0.1)
+LEARNING_RATE = 3e-3
+BATCH_SIZES = {False: 128, True: 1024}  # of clips, of frames
+MAX_STEPS = 2000
+CHECK_EVERY, PATIENCE = 100, 5  # steps between looks at the validation loss; looks without gain before the end
+MAX_VALUES = 80_000_000  # of the training frames kept in memory, a third of a gigabyte; more are drawn at random
+
+Metric = Callable[[list[Any], list[Any]], dict[str, float]]
+Features = Callable[[Clip], Embedding]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Scores of one seed.
+
+    Args:
+        test: every metric on the test split.
+        validation: the main metric on the validation split.
+        weight_decay: the one chosen by it.
+    """
+
+    test: dict[str, float]
+    validation: float
+    weight_decay: float
+
+
+def probe(
+    features: Features, splits: Splits, readout: str, head: Head, metric: Metric, main_metric: str, seed: int
+) -> ProbeResult:
+    """Fit, choose and score one linear layer.
+
+    The layer is trained with Adam until the validation loss stops falling, once with every weight decay; the one with
+    the lowest validation loss is scored on test. Where a head can answer in several ways, the main metric on
+    validation chooses one.
+
+    Args:
+        features: embedding of a clip.
+        splits: clips of "train", "validation" and "test".
+        readout: which vector, or of a task in time which frames, the layer reads.
+        head: what it is asked for.
+        metric: predictions and references of clips to scores.
+        main_metric: the score that decides; higher is better.
+        seed: of the layer's first weights, of the order of batches, and of frames if there are too many.
+
+    Raises:
+        ValueError: an encoder without that readout, or a split without clips.
+    """
+    for split, clips in splits.items():
+        if not clips:
+            raise ValueError(f"the {split} split is empty")
+    rng = np.random.default_rng(seed)
+    head = head.learn([clip.label for clip in splits["train"]])
+    inputs, targets = _examples(features, splits["train"], readout, head, rng)
+    mean, deviation = inputs.mean(0), inputs.std(0, unbiased=False)
+    deviation = torch.where(deviation > 1e-6 * deviation.max().clamp(min=1e-30), deviation, torch.inf)
+    inputs.sub_(mean).div_(deviation)
+    held_out, held_out_targets = _examples(features, splits["validation"], readout, head, rng)
+    held_out.sub_(mean).div_(deviation)
+    (layer, _), weight_decay = min(
+        ((_fit(inputs, targets, held_out, held_out_targets, head, decay, seed), decay) for decay in WEIGHT_DECAYS),
+        key=lambda fitted: fitted[0][1],
+    )
+    read = partial(_logits, features, readout=readout, head=head, layer=layer, mean=mean, deviation=deviation)
+    validation, head = _choose_variant(head, read(splits["validation"]), splits["validation"], metric, main_metric)
+    answers = [head.answer(*of_clip) for of_clip in read(splits["test"])]
+    test = metric(answers, [head.reference(clip.label) for clip in splits["test"]])
+    return ProbeResult(test, validation, weight_decay)
+
+
+def _choose_variant(
+    head: Head, logits: list[tuple[np.ndarray, np.ndarray]], clips: Sequence[Clip], metric: Metric, main_metric: str
+) -> tuple[float, Head]:
+    """Return the best main metric on validation, and the head that reached it."""
+    truth = [head.reference(clip.label) for clip in clips]
+    scores = [
+        (metric([variant.answer(*of_clip) for of_clip in logits], truth)[main_metric], variant)
+        for variant in head.variants()
+    ]
+    return max(scores, key=lambda scored: scored[0])
+
+
+def _select(embedding: Embedding, readout: str, head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the layer reads of a clip, (1 or T, D), and its times in seconds."""
+    available = embedding.frames if head.in_time else embedding.vectors
+    if readout not in available:
+        raise ValueError(f"no readout {readout!r} {'in time' if head.in_time else ''}; there are {sorted(available)}")
+    if not head.in_time:
+        return available[readout][None], np.zeros(1)
+    return available[readout], np.arange(len(available[readout])) / embedding.frame_rate
+
+
+def _examples(
+    features: Features, clips: Sequence[Clip], readout: str, head: Head, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Inputs (N, D) and targets (N, ...) of clips; of too many frames, an equal share of every clip."""
+    inputs, targets = [], []
+    per_clip: int | None = None
+    for clip in clips:
+        values, times = _select(features(clip), readout, head)
+        wanted = head.targets(clip.label, times)
+        per_clip = per_clip or max(1, MAX_VALUES // (len(clips) * values.shape[1]))
+        if len(values) > per_clip:
+            kept = np.sort(rng.permutation(len(values))[:per_clip])
+            values, wanted = values[kept], wanted[kept]
+        inputs.append(values.astype(np.float32))
+        targets.append(wanted)
+    return torch.from_numpy(np.concatenate(inputs)), torch.from_numpy(np.concatenate(targets))
+
+
+def _fit(
+    inputs: Tensor,
+    targets: Tensor,
+    held_out: Tensor,
+    held_out_targets: Tensor,
+    head: Head,
+    weight_decay: float,
+    seed: int,
+) -> tuple[torch.nn.Linear, float]:
+    """Return the layer where its validation loss was lowest, and that loss."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = torch.nn.Linear(inputs.shape[1], head.num_outputs)
+    with torch.no_grad():
+        layer.weight.normal_(0, 0.01, generator=generator)
+        layer.bias.zero_()
+    optimizer = torch.optim.AdamW(layer.parameters(), LEARNING_RATE, weight_decay=weight_decay, fused=True)
+    batch_size = min(BATCH_SIZES[head.in_time], len(inputs))
+    best_loss, best_state, looks = float("inf"), {name: v.clone() for name, v in layer.state_dict().items()}, 0
+    order = torch.empty(0, dtype=torch.long)
+    for step in range(1, MAX_STEPS + 1):
+        if len(order) < batch_size:
+            order = torch.randperm(len(inputs), generator=generator)
+        batch, order = order[:batch_size], order[batch_size:]
+        loss = head.loss(layer(inputs[batch]), targets[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % CHECK_EVERY:
+            continue
+        with torch.no_grad():
+            held_out_loss = float(head.loss(layer(held_out), held_out_targets))
+        looks += 1
+        if held_out_loss < best_loss:
+            best_loss, best_state, looks = held_out_loss, {n: v.clone() for n, v in layer.state_dict().items()}, 0
+        if looks >= PATIENCE:
+            break
+    layer.load_state_dict(best_state)
+    return layer, best_loss
+
+
+@torch.no_grad()
+def _logits(
+    features: Features,
+    clips: Sequence[Clip],
+    *,
+    readout: str,
+    head: Head,
+    layer: torch.nn.Linear,
+    mean: Tensor,
+    deviation: Tensor,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return logits, (1 or T, C), and times of every clip."""
+    results = []
+    for clip in clips:
+        values, times = _select(features(clip), readout, head)
+        inputs = (torch.from_numpy(values.astype(np.float32)) - mean) / deviation
+        results.append((layer(inputs).numpy(), times))
+    return results

@@ -1,0 +1,156 @@
+"""Results to a Markdown table and pictures.
+
+`python -m mt2_music.train.probing.report results.json --figure bars.png`
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .tasks import TASKS
+
+UNTRAINED_READOUTS = ("zero-shot", "no training")
+
+
+def load_results(paths: list[Path]) -> dict[str, dict[str, Any]]:
+    """Read several result files into one: models by name.
+
+    Raises:
+        ValueError: a file holds no results, or two files hold different models of one name.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        content = json.loads(path.read_text())
+        if "models" not in content:
+            raise ValueError(f"{path} holds no results of the benchmark")
+        for model in content["models"].values():
+            known = models.setdefault(model["name"], {**model, "tasks": {}})
+            if known["fingerprint"] != model["fingerprint"]:
+                raise ValueError(f"two different models are called {model['name']}: rename one of their folders")
+            known["tasks"] |= model["tasks"]
+    return models
+
+
+def rows_of(models: dict[str, dict[str, Any]]) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """Return the main score's summary by (model, readout) and task; readouts of inner layers are left out."""
+    rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for name, model in models.items():
+        for task, scores in model["tasks"].items():
+            for readout, score in scores["readouts"].items():
+                if "@" not in readout:
+                    rows.setdefault((name, readout), {})[task] = score["test"][scores["main"]]
+    return rows
+
+
+def table(models: dict[str, dict[str, Any]]) -> str:
+    """Write one Markdown row per model and readout, one column per task, the best of each in bold."""
+    rows = rows_of(models)
+    tasks = [task for task in TASKS if any(task in row for row in rows.values())]
+    best = {task: max(row[task]["mean"] for row in rows.values() if task in row) for task in tasks}
+    heads = [f"{task} ({TASKS[task].main})" for task in tasks]
+    lines = ["| model | readout | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(tasks)]
+    for (name, readout), row in rows.items():
+        cells = []
+        for task in tasks:
+            if task not in row:
+                cells.append("-")
+                continue
+            mean, std = row[task]["mean"], row[task]["std"]
+            cell = f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+            cells.append(f"**{cell}**" if mean == best[task] else cell)
+        lines.append(f"| {name} | {readout} | " + " | ".join(cells) + " |")
+    left_out = [
+        f"{name}, {task}: {scores['skipped']}"
+        for name, model in models.items()
+        for task, scores in model["tasks"].items()
+        if "skipped" in scores
+    ]
+    note = "Test split, in percent, mean ± standard deviation over probes of different seeds."
+    return "\n".join([*lines, "", note, *(["", "Left out: " + "; ".join(left_out) + "."] if left_out else [])]) + "\n"
+
+
+def plot_bars(models: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw a group of bars for every task, one bar for every model and readout."""
+    from matplotlib.figure import Figure
+
+    rows = rows_of(models)
+    tasks = [task for task in TASKS if any(task in row for row in rows.values())]
+    figure = Figure(figsize=(2 + 1.1 * len(tasks), 0.6 + 0.14 * len(rows) * len(tasks)), layout="constrained")
+    axes = figure.subplots(1, 1)
+    colours = {name: f"C{index % 10}" for index, name in enumerate(models)}
+    ticks, labels, place = [], [], 0.0
+    for task in tasks:
+        present = [(key, row[task]) for key, row in rows.items() if task in row]
+        for (name, readout), score in present:
+            axes.barh(place, score["mean"], xerr=score["std"] or 0, color=colours[name], height=0.85, ecolor="0.3")
+            ticks.append(place)
+            labels.append(f"{name} · {readout}")
+            place += 1
+        axes.text(1.01, place - 1 - len(present) / 2, f"{task}\n{TASKS[task].main}", va="center", fontsize=8)
+        place += 1
+    axes.set_yticks(ticks, labels, fontsize=6)
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_layers(models: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw the main score of every task against the layer that was read, one line for every model and readout.
+
+    Raises:
+        ValueError: the results hold no inner layers.
+    """
+    from matplotlib.figure import Figure
+
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for name, model in models.items():
+        for task, scores in model["tasks"].items():
+            for readout, score in scores["readouts"].items():
+                kind, _, layer = readout.partition("@")
+                if layer:
+                    value = score["test"][scores["main"]]["mean"]
+                    curves.setdefault(task, {}).setdefault(f"{name} · {kind}", []).append((int(layer), value))
+    if not curves:
+        raise ValueError("no inner layers in these results: run the benchmark with --layers all")
+    figure = Figure(figsize=(4 * len(curves), 3.2), layout="constrained")
+    for axes, (task, lines) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for label, points in lines.items():
+            axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=label)
+        axes.set_title(task, fontsize=9)
+        axes.set_xlabel("layer")
+        axes.set_ylabel(TASKS[task].main)
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=6)
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write table and pictures from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, nargs="+", help="files of mt2_music.train.probing.run")
+    parser.add_argument("--output", type=Path, help="file of the table (default: print it)")
+    parser.add_argument("--figure", type=Path, help="picture of the scores as bars, .png or .pdf")
+    parser.add_argument("--layer_figure", type=Path, help="picture of the scores by layer, .png or .pdf")
+    arguments = parser.parse_args(argv)
+    try:
+        models = load_results(arguments.results)
+        text = table(models)
+        if arguments.figure:
+            plot_bars(models, arguments.figure)
+        if arguments.layer_figure:
+            plot_layers(models, arguments.layer_figure)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    if arguments.output:
+        arguments.output.write_text(text)
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

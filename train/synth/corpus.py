@@ -1,0 +1,223 @@
+"""Render a labelled corpus from scores: audio whose keys, chords, beats, instruments and notes are known exactly.
+
+`python -m mt2_music.train.synth.corpus --output_dir corpus --hours 10`
+
+Row i of a source follows from the seed, the source's name and i alone: rows are rendered in any order, on any number
+of cores, and a longer corpus begins with the rows of the shorter one. Splits are by piece, from a hash of its name,
+and the test split is played with a SoundFont that occurs nowhere else.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mt2_music.train.splits import SPLITS
+
+from .render import find_soundfonts
+from .rows import GENERATED, NOTE_SECONDS, SAMPLING_RATE, SINGLE_NOTES, Recipe, render_row, row_id
+from .sources import SOURCES
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_FILE, ROWS_FILE, LEFT_OUT_FILE = "settings.json", "rows.jsonl", "left_out.json"
+MAX_FAILURES = 0.5  # share of rows that may fail before the corpus is given up
+
+
+def plan(recipe: Recipe, hours: float) -> list[tuple[str, int]]:
+    """Return source and number of every row: sources in turn, and a single note after each row of music."""
+    names = [GENERATED, *(source.name for source in recipe.sources)]
+    num_music = max(1, round(hours * 3600 / (recipe.seconds + NOTE_SECONDS)))
+    music = [(names[row % len(names)], row // len(names)) for row in range(num_music)]
+    return [row for number, one in enumerate(music) for row in (one, (SINGLE_NOTES, number))]
+
+
+def load_corpus(folder: str | Path, split: str) -> Any:
+    """Open a split of a rendered corpus as a data set.
+
+    Args:
+        folder: of the corpus.
+        split: "train", "validation" or "test".
+
+    Returns:
+        A `datasets.Dataset`, one row for every clip: "audio" (not decoded: {"path", "bytes"}), "key" (the one that
+        lasts longest, with its "key_share" of the time), "keys", "chords", "beats", "tempo" in beats a minute,
+        "instruments", "programs" of the parts, "pitch" of a single note, all "notes", and where the clip comes from.
+        Times are in seconds; what is not known is None or empty.
+
+    Raises:
+        FileNotFoundError: there is no corpus.
+        ValueError: no such split.
+    """
+    from datasets import Audio, Dataset, Features, List, Value
+
+    folder = Path(folder)
+    if not (folder / ROWS_FILE).is_file():
+        raise FileNotFoundError(f"no corpus in {folder}: {ROWS_FILE} is missing")
+    rows = [row for row in _finished_rows(folder) if row["split"] == split]
+    if not rows:
+        raise ValueError(f"no rows in split {split!r} of {folder}")
+    text, number, whole = Value("string"), Value("float64"), Value("int64")
+    segments = List({"start": number, "end": number, "label": text})
+    note = {"start": number, "end": number, "pitch": whole, "velocity": whole, "part": text}
+    features = {
+        "audio": text,
+        **dict.fromkeys(("id", "source", "piece", "soundfont", "key"), text),
+        **dict.fromkeys(("seconds", "key_share", "tempo", "stretch"), number),
+        **dict.fromkeys(("pitch", "transposition"), whole),
+        **dict.fromkeys(("keys", "chords"), segments),
+        "beats": List({"time": number, "position": whole}),
+        "instruments": List(text),
+        "programs": List({"part": text, "program": whole}),
+        "notes": List(note),
+    }
+    columns = {name: [row[name] for row in rows] for name in features if name != "audio"}
+    audio = [str((folder / row["file"]).resolve()) for row in rows]
+    dataset = Dataset.from_dict({"audio": audio, **columns}, features=Features(features))
+    # Cast afterwards: to encode audio, `datasets` wants torchcodec even where a path is all there is to store.
+    return dataset.cast_column("audio", Audio(sampling_rate=SAMPLING_RATE, decode=False))
+
+
+def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dict[str, Any]]:
+    """Render a corpus, or the rest of one that was begun.
+
+    Args:
+        recipe: what to render.
+        hours: of audio, about.
+        workers: processes; as many as there are cores if not given.
+
+    Returns:
+        All rows of the folder, in the order of their names.
+
+    Raises:
+        ValueError: the folder holds a corpus of other settings, or too many scores cannot be used.
+    """
+    for split in SPLITS:
+        (recipe.folder / "audio" / split).mkdir(parents=True, exist_ok=True)
+    _check_settings(recipe)
+    for unfinished in recipe.folder.glob("audio/*/*.part"):  # of a run that was killed
+        unfinished.unlink()
+    rows_planned = plan(recipe, hours)
+    rows_file = recipe.folder / ROWS_FILE
+    rows = {row["id"]: row for row in _finished_rows(recipe.folder)}
+    todo = [row for row in rows_planned if row_id(row) not in rows]
+    left_out = []
+    _write_rows(rows_file, rows.values())  # without the torn line a killed run may leave
+    with ProcessPoolExecutor(workers) as pool, rows_file.open("a") as file:
+        done = pool.map(partial(render_row, recipe), todo, chunksize=4)
+        for row in tqdm(
+            done, total=len(rows_planned), initial=len(rows_planned) - len(todo), unit="row", desc="rendering"
+        ):
+            if "error" in row:
+                left_out.append(row)
+                logger.warning("left out %s: %s", row["id"], row["error"])
+            else:
+                rows[row["id"]] = row
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+            if len(left_out) > 20 and len(left_out) > MAX_FAILURES * (len(rows) + len(left_out)):
+                pool.shutdown(cancel_futures=True)
+                raise ValueError(f"{len(left_out)} rows cannot be rendered; the last one: {left_out[-1]['error']}")
+    (recipe.folder / LEFT_OUT_FILE).write_text(json.dumps(left_out, indent=1))
+    finished = [rows[name] for name in sorted(rows)]
+    _write_rows(rows_file, finished)
+    return finished
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(unfinished, path)
+
+
+def _finished_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows whose line is whole and whose audio is there; the audio is always written before the line."""
+    path = folder / ROWS_FILE
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith("\n") and (folder / json.loads(line)["file"]).is_file():
+            yield json.loads(line)
+
+
+def _check_settings(recipe: Recipe) -> None:
+    path = recipe.folder / SETTINGS_FILE
+    wanted = {
+        "seed": recipe.seed,
+        "seconds": recipe.seconds,
+        "soundfonts": {path.name: _content_hash(path) for path in recipe.soundfonts},
+        "test_soundfont": {recipe.test_soundfont.name: _content_hash(recipe.test_soundfont)},
+        "sources": {source.name: len(source.pieces) for source in recipe.sources},
+    }
+    if path.exists():
+        found = json.loads(path.read_text())
+        different = [name for name in wanted if found.get(name) != wanted[name]]
+        if different:
+            details = "; ".join(f"{name} was {found.get(name)} and is {wanted[name]}" for name in different)
+            raise ValueError(f"{recipe.folder} holds a corpus of other settings: {details}. Use another folder")
+    else:
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps(wanted, indent=1))
+        os.replace(unfinished, path)
+
+
+def _content_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Render a corpus from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the corpus; a begun one is finished")
+    parser.add_argument("--hours", type=float, default=10.0, help="of audio; may grow later (default: 10)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of a row of music (default: 30)")
+    parser.add_argument("--soundfonts", type=Path, nargs="+", help="for training and validation (default: all found)")
+    parser.add_argument("--test_soundfont", type=Path, help="for the test split alone (default: the last one found)")
+    for name, source in SOURCES.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=source.help)
+    parser.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        soundfonts, test_soundfont = _choose_soundfonts(arguments.soundfonts, arguments.test_soundfont)
+        sources = tuple(
+            source.find(folder) for name, source in SOURCES.items() if (folder := getattr(arguments, name)) is not None
+        )
+        recipe = Recipe(arguments.output_dir, arguments.seed, arguments.seconds, soundfonts, test_soundfont, sources)
+        rows = render(recipe, arguments.hours, arguments.workers)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    splits = Counter(row["split"] for row in rows)
+    total = sum(row["seconds"] for row in rows) / 3600
+    print(
+        f"{len(rows)} rows, {total:.2f} hours in {arguments.output_dir}: "
+        + ", ".join(f"{n} {s}" for s, n in splits.items())
+    )
+
+
+def _choose_soundfonts(given: list[Path] | None, test: Path | None) -> tuple[tuple[Path, ...], Path]:
+    found = given or find_soundfonts()
+    for path in [*found, *([test] if test else [])]:
+        if not path.is_file():
+            raise ValueError(f"no such SoundFont: {path}")
+    test = test or (found[-1] if found else None)
+    training = tuple(path for path in found if test is None or path.resolve() != test.resolve())
+    if test is None or not training:
+        raise ValueError(
+            f"a corpus needs at least two SoundFonts, one of them for the test split alone; found {len(found)}. "
+            "Install another, such as the package fluid-soundfont-gm of Debian and Ubuntu, or name "
+            "them: --soundfonts A.sf2 B.sf2 --test_soundfont C.sf2"
+        )
+    return training, test
+
+
+if __name__ == "__main__":
+    main()
