@@ -92,6 +92,30 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
+def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
+    """Decode a sound file of any length bit by bit, in bounded memory.
+
+    Args:
+        file: as for `open_audio`, whose errors it raises.
+        sampling_rate: of the result, in hertz.
+        block_seconds: how much is decoded at a time.
+
+    Returns:
+        Mono float32 blocks that follow one another without a seam, the file as `resample` gives it.
+    """
+    with open_audio(file) as sound:
+        rate = sound.samplerate
+        resampler = None
+        if rate != sampling_rate:
+            soxr = _require("soxr", f"resampling from {rate} to {sampling_rate} Hz")
+            resampler = soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32", quality="HQ")
+        while len(block := sound.read(max(1, int(block_seconds * rate)), dtype="float32", always_2d=True)):
+            mono = block.mean(axis=1)
+            yield mono if resampler is None else resampler.resample_chunk(mono)
+        if resampler is not None:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
 def to_mono(audio: np.ndarray) -> np.ndarray:
     """Bring samples of any usual type and channel layout to one float32 channel with full scale at 1.
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from mt2_music.train.data import WindowPairs, scan_dataset, scan_folder
+from mt2_music.train.data import WindowPairs, find_files, find_rows, scan
 from support import RATE, song, tone
 
 
@@ -32,7 +32,7 @@ def test_finds_nested_audio_and_names_what_it_leaves_out(music_folder, tmp_path,
     soundfile.write(folder / "empty.wav", np.zeros(0), RATE)
     soundfile.write(folder / "short.wav", tone(440, 0.3), RATE)
     (folder / "notes.txt").write_text("a text file")
-    tracks = scan_folder(folder, min_seconds=1.0)
+    tracks = scan(find_files(folder), min_seconds=1.0)
     assert len(tracks) == 12
     with caplog.at_level(logging.INFO):
         tracks.report(tmp_path / "left_out.json")
@@ -49,20 +49,20 @@ def test_finds_nested_audio_and_names_what_it_leaves_out(music_folder, tmp_path,
 
 def test_useless_folders_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        scan_folder(tmp_path / "missing", 1.0)
+        scan(find_files(tmp_path / "missing"), 1.0)
     with pytest.raises(ValueError, match="0 audio files"):
-        scan_folder(tmp_path, 1.0)
+        scan(find_files(tmp_path), 1.0)
     soundfile.write(tmp_path / "good.wav", song(0), RATE)
     for index in range(2):
         (tmp_path / f"bad {index}.wav").write_text("no")
     with pytest.raises(ValueError, match="2 unreadable"):
-        scan_folder(tmp_path, 1.0)
+        scan(find_files(tmp_path), 1.0)
 
 
 def test_reads_the_wanted_part_only(tmp_path, monkeypatch):
     audio = song(1, 20.0)
     soundfile.write(tmp_path / "long.wav", audio, RATE, subtype="FLOAT")
-    tracks = scan_folder(tmp_path, 1.0)
+    tracks = scan(find_files(tmp_path), 1.0)
     read = []
     original = soundfile.SoundFile.read
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_reads_the_wanted_part_only(tmp_path, monkeypatch):
 
 
 def test_items_depend_on_seed_and_index_alone(music_folder):
-    tracks = scan_folder(music_folder, 1.0)
+    tracks = scan(find_files(music_folder), 1.0)
     first, again, other = pairs(tracks), pairs(tracks), pairs(tracks, seed=1)
     order = np.random.default_rng(0).permutation(40)
     items = {int(index): again[int(index)] for index in order}
@@ -86,7 +86,7 @@ def test_items_depend_on_seed_and_index_alone(music_folder):
 
 
 def test_no_batch_holds_a_track_twice(music_folder, monkeypatch):
-    tracks = scan_folder(music_folder, 1.0)
+    tracks = scan(find_files(music_folder), 1.0)
     dataset = pairs(tracks, batch_size=5, num_items=60)
     drawn = []
     monkeypatch.setattr(dataset, "_draw", lambda track, spare, rng: drawn.append(track) or (np.zeros((2, RATE)), 1))
@@ -98,7 +98,7 @@ def test_no_batch_holds_a_track_twice(music_folder, monkeypatch):
 
 
 def test_windows_lie_close_and_apart(music_folder):
-    dataset = pairs(scan_folder(music_folder, 1.0))
+    dataset = pairs(scan(find_files(music_folder), 1.0))
     rng = np.random.default_rng(0)
     for _ in range(100):
         first, second = dataset._starts(60.0, rng)
@@ -108,7 +108,7 @@ def test_windows_lie_close_and_apart(music_folder):
 
 
 def test_transpositions_are_fair(music_folder):
-    dataset = pairs(scan_folder(music_folder, 1.0), num_items=400)
+    dataset = pairs(scan(find_files(music_folder), 1.0), num_items=400)
     dataset._draw = lambda track, spare, rng: (np.zeros((2, 4)), 1)
     drawn = torch.stack([dataset[index]["transpositions"] for index in range(400)])
     assert drawn.min() == -8
@@ -126,7 +126,7 @@ def test_silence_and_failing_files_are_drawn_again(tmp_path, caplog):
     for index in range(3):
         soundfile.write(tmp_path / f"mostly silent {index}.wav", audio, RATE)
     soundfile.write(tmp_path / "silent.wav", np.zeros(10 * RATE), RATE)
-    tracks = scan_folder(tmp_path, 1.0)
+    tracks = scan(find_files(tmp_path), 1.0)
     items = [pairs(tracks, batch_size=2)[index] for index in range(40)]
     levels = torch.stack([item["waveforms"].square().mean(1) for item in items])
     assert (levels > 1e-6).all()
@@ -139,18 +139,18 @@ def test_silence_and_failing_files_are_drawn_again(tmp_path, caplog):
 def test_datasets_with_an_audio_column(music_folder):
     paths = sorted(str(path) for path in music_folder.rglob("*.*"))
     dataset = datasets.Dataset.from_dict({"music": paths}).cast_column("music", datasets.Audio())
-    tracks = scan_dataset(dataset, 1.0, "music")
+    tracks = scan(find_rows(dataset, "music"), 1.0)
     assert len(tracks) == 12
     from_paths = tracks.read(3, 2.0, RATE, RATE)
     encoded = [{"bytes": Path(path).read_bytes(), "path": None} for path in paths]
     in_memory = datasets.Dataset.from_dict({"music": encoded}).cast_column("music", datasets.Audio(decode=False))
-    in_bytes = scan_dataset(in_memory, 1.0, "music")
+    in_bytes = scan(find_rows(in_memory, "music"), 1.0)
     assert np.array_equal(in_bytes.read(3, 2.0, RATE, RATE), from_paths)
     with pytest.raises(ValueError, match="no column 'audio'"):
-        scan_dataset(dataset, 1.0)
+        scan(find_rows(dataset), 1.0)
     gaps = datasets.Dataset.from_dict({"music": [None, *encoded], "other": ["x"] * 13})
     gaps = gaps.cast_column("music", datasets.Audio(decode=False)).add_column("second", [paths[0]] * 13)
-    with_gaps = scan_dataset(gaps.cast_column("second", datasets.Audio()), 1.0, "music")
+    with_gaps = scan(find_rows(gaps.cast_column("second", datasets.Audio()), "music"), 1.0)
     assert [(item.name, item.reason) for item in with_gaps.left_out] == [("row 0", "row 0 holds no audio")]
     again = pickle.loads(pickle.dumps(with_gaps))  # as workers that are spawned need it
     assert np.array_equal(again.read(3, 2.0, RATE, RATE), from_paths)

@@ -84,8 +84,8 @@ def test_trains_on_a_data_set_and_under_accelerate_launch(music_folder, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--audio_dir or --dataset"),
-        (["--audio_dir", "a", "--dataset", "b"], "--audio_dir or --dataset"),
+        ([], "give one of --audio_dir, --prepared_dir and --dataset"),
+        (["--audio_dir", "a", "--dataset", "b"], "give one of --audio_dir, --prepared_dir and --dataset"),
         (["--audio_dir", "a", "--window_seconds", "-1"], "window_seconds"),
         (["--audio_dir", "a", "--num_train_epochs", "5"], "max_steps"),
         (["--audio_dir", "a", "--max_steps", "-1"], "max_steps"),

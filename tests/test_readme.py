@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from mt2_music.train.synth import find_soundfont
 from support import RATE, TINY, python, song
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,9 @@ def folder(published, music_folder, tmp_path_factory):
     shutil.copytree(published, here / "demo" / "model")
     shutil.copytree(music_folder, here / "music")
     soundfile.write(here / "song.ogg", song(7), RATE)
+    if find_soundfont() is not None:
+        for name in ("first.sf2", "second.sf2"):
+            shutil.copy(find_soundfont(), here / name)
     for label, seconds in (("long", 3.0), ("short", 2.0)):
         (here / "labelled" / label).mkdir(parents=True)
         for index in range(8):
@@ -50,11 +54,22 @@ def test_commands_run(folder):
         if words[0] == "make":  # that it would work is what this whole run of tests and CI show
             subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         elif words[0] == "pip":
-            assert re.search(r"^train = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+            for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line))):
+                assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         elif words[0] == "mt2":
             python("-m", "mt2_music.cli", *words[1:], cwd=folder)
         elif "mt2_music.train.pretrain" in words:  # shortened: the defaults are for hours on a GPU
             python(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
+        elif "mt2_music.train.synth.corpus" in words:  # shortened, and with SoundFonts that every machine has
+            banks = ["--soundfonts", "first.sf2", "--test_soundfont", "second.sf2"]
+            if find_soundfont() is not None:
+                python(*words[1:], "--hours", "0.05", "--seconds", "8", *banks, cwd=folder)
+        elif "mt2_music.train.probing.run" in words:
+            if find_soundfont() is not None:
+                python(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)
+        elif "mt2_music.train.probing.report" in words:
+            if find_soundfont() is not None:
+                python(*words[1:], cwd=folder)
         else:
             assert words[0] == "python"
             python(*words[1:], cwd=folder)

@@ -11,7 +11,7 @@ from torch import nn
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
 from mt2_music.train.config import MT2TrainingArguments
-from mt2_music.train.data import WindowPairs, scan_folder
+from mt2_music.train.data import WindowPairs, find_files, scan
 from mt2_music.train.losses import profile_phase
 from mt2_music.train.trainer import MT2Trainer, RepresentationCollapseError
 from support import RATE, python, song, tiny_config, tone
@@ -137,7 +137,7 @@ def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
 
 
 def dataset_of(music_folder, steps):
-    return WindowPairs(scan_folder(music_folder, 1.0), steps * 4, 4, 1.0, 2.0, RATE, (-8, 7), True, seed=0)
+    return WindowPairs(scan(find_files(music_folder), 1.0), steps * 4, 4, 1.0, 2.0, RATE, (-8, 7), True, seed=0)
 
 
 def test_collapse_stops_training_with_a_named_error(music_folder, tmp_path):

@@ -12,6 +12,9 @@ class PretrainArguments:
     """What to train on, and which model."""
 
     audio_dir: str | None = field(default=None, metadata={"help": "folder of music, searched with all folders below"})
+    prepared_dir: str | None = field(
+        default=None, metadata={"help": "instead of audio_dir: what mt2_music.train.prepare has written; no decoding"}
+    )
     dataset: str | None = field(
         default=None, metadata={"help": "instead of audio_dir: name or path of a datasets data set, or of a saved one"}
     )
@@ -33,8 +36,8 @@ class PretrainArguments:
 
     def __post_init__(self) -> None:
         """Check that there is one source of audio."""
-        if (self.audio_dir is None) == (self.dataset is None):
-            raise ValueError("give either --audio_dir or --dataset")
+        if sum(place is not None for place in (self.audio_dir, self.prepared_dir, self.dataset)) != 1:
+            raise ValueError("give one of --audio_dir, --prepared_dir and --dataset")
         if self.window_seconds <= 0:
             raise ValueError(f"window_seconds must be above 0, got {self.window_seconds}")
 

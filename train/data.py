@@ -101,50 +101,73 @@ class Tracks:
             path.write_text(json.dumps([asdict(item) for item in self.left_out], indent=1))
 
 
-def scan_folder(folder: str | Path, min_seconds: float) -> Tracks:
-    """Find the audio in a folder and the folders below it, in the order of their names.
+@dataclass(frozen=True)
+class Sources:
+    """Audio that was found and not opened yet.
 
     Args:
-        folder: where to look. Files with other suffixes than those of audio are listed as left out.
-        min_seconds: shorter files are left out.
+        found: name for people, and what `open_source` takes, of each.
+        left_out: what is no audio.
+        open_source: turns a source into a path or a binary file object.
+        place: where it was found, for messages.
+    """
+
+    found: list[tuple[str, Any]]
+    left_out: list[LeftOut]
+    open_source: Callable[[Any], Any]
+    place: str
+
+
+def find_files(folder: str | Path) -> Sources:
+    """Find the audio files in a folder and the folders below it, in the order of their names.
+
+    Files with other suffixes than those of audio are listed as left out.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no usable audio, or more than half of the audio files in it cannot be read.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
     left_out: list[LeftOut] = []
-    audio = []
+    found = []
     refused = partial(_note_refusal, left_out)
     for place, folders, names in os.walk(folder, onerror=refused):
         folders.sort()
         for path in (Path(place, name) for name in sorted(names)):
             if path.suffix.lower() in AUDIO_SUFFIXES:
-                audio.append((str(path), str(path)))
+                found.append((str(path), str(path)))
             else:
                 left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))
-    return _inspect(audio, left_out, str, min_seconds, str(folder))
+    return Sources(found, left_out, str, str(folder))
 
 
 def _note_refusal(left_out: list[LeftOut], error: OSError) -> None:
     left_out.append(LeftOut(str(error.filename), str(error)))
 
 
-def scan_dataset(dataset: Any, min_seconds: float, column: str = "audio") -> Tracks:
+def find_rows(dataset: Any, column: str = "audio") -> Sources:
     """Take the audio column of a `datasets.Dataset`, as paths or as bytes; torchcodec and FFmpeg are not needed.
 
     Raises:
-        ValueError: there is no such column, nothing in it is usable, or more than half cannot be read.
+        ValueError: there is no such column.
     """
     from datasets import Audio
 
     if column not in dataset.column_names:
         raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
     encoded = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
-    sources = [(f"row {row}", row) for row in range(len(encoded))]
-    return _inspect(sources, [], partial(_open_row, encoded, column), min_seconds, "the data set")
+    rows = [(f"row {row}", row) for row in range(len(encoded))]
+    return Sources(rows, [], partial(_open_row, encoded, column), "the data set")
+
+
+def load_named_dataset(name: str, split: str) -> Any:
+    """Open a `datasets` data set by name or path, or one that was saved to disk."""
+    import datasets
+
+    if (Path(name) / "dataset_info.json").is_file():
+        return datasets.load_from_disk(name)
+    return datasets.load_dataset(name, split=split)
 
 
 def _open_row(encoded: Any, column: str, row: int) -> Any:
@@ -154,17 +177,21 @@ def _open_row(encoded: Any, column: str, row: int) -> Any:
     return io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else audio["path"]
 
 
-def _inspect(
-    sources: list[tuple[str, Any]],
-    left_out: list[LeftOut],
-    open_source: Callable[[Any], Any],
-    min_seconds: float,
-    place: str,
-) -> Tracks:
+def scan(sources: Sources, min_seconds: float) -> Tracks:
+    """Look at both ends of every sound, and keep those that can be used.
+
+    Args:
+        sources: from `find_files` or `find_rows`.
+        min_seconds: shorter ones are left out.
+
+    Raises:
+        ValueError: none is usable, or more than half cannot be read.
+    """
+    left_out = list(sources.left_out)
     tracks, unreadable = [], 0
-    for name, source in sources:
+    for name, source in sources.found:
         try:
-            num_samples, rate = _length(open_source, source)
+            num_samples, rate = _length(sources.open_source, source)
         except (ValueError, OSError) as error:
             left_out.append(LeftOut(name, str(error)))
             unreadable += 1
@@ -173,12 +200,12 @@ def _inspect(
             left_out.append(LeftOut(name, f"{num_samples / rate:.2f} s long, shorter than {min_seconds:g} s"))
         else:
             tracks.append(Track(name, source, num_samples, rate))
-    found = Tracks(tracks, left_out, open_source)
-    if not tracks or unreadable > len(sources) / 2:
+    found = Tracks(tracks, left_out, sources.open_source)
+    if not tracks or unreadable > len(sources.found) / 2:
         found.report()
-        counts = f"{len(sources)} audio files: {len(tracks)} usable, {unreadable} unreadable"
+        counts = f"{len(sources.found)} audio files: {len(tracks)} usable, {unreadable} unreadable"
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in left_out[:3])
-        raise ValueError(f"cannot train on {place}, which holds {counts}. {reasons}")
+        raise ValueError(f"cannot train on {sources.place}, which holds {counts}. {reasons}")
     return found
 
 

@@ -26,7 +26,7 @@ from mt2_music.embed import MAJOR_TONICS, SIGNATURES, KeyEstimate, embed_audio, 
 from . import pretrain, publish
 from .calibrate import calibrate_key
 from .config import demo as demo_preset
-from .data import scan_folder
+from .data import find_files, scan
 from .plots import plot_profile, plot_training
 from .synth import compose, draw_programs, find_soundfont, humanised, play_additive, play_soundfont
 from .synth.score import key_name, signature
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     print("1. music")
     if own_music:
         audio_dir = arguments.audio.expanduser()
-        tracks = scan_folder(audio_dir, demo_preset()["window_seconds"])
+        tracks = scan(find_files(audio_dir), demo_preset()["window_seconds"])
         songs = [Song(Path(track.source)) for track in tracks.tracks[:MAX_SONGS_SHOWN]]
         data = f"The music in a folder named {audio_dir.name}; its licences are not stated."
     else:
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         audio_dir = output / "training songs"
         training_songs = make_music(audio_dir, NUM_TRAINING_SONGS, TRAINING_SEED, soundfont)
         songs = make_music(output / "held-out songs", NUM_HELD_OUT_SONGS, HELD_OUT_SEED, soundfont)
-        tracks = scan_folder(audio_dir, demo_preset()["window_seconds"])
+        tracks = scan(find_files(audio_dir), demo_preset()["window_seconds"])
         data = f"Songs composed by mt2-music's generator, played {voice}. No rights of others in the compositions."
 
     print("\n2. pre-training")

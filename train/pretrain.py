@@ -21,13 +21,15 @@ from transformers import HfArgumentParser, set_seed
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 
 from .config import PRESETS, MT2TrainingArguments, PretrainArguments
-from .data import Tracks, WindowPairs, scan_dataset, scan_folder
+from .data import Tracks, WindowPairs, find_files, find_rows, load_named_dataset, scan
+from .prepare import PreparedTracks
 from .trainer import MT2Trainer
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "pretrain_settings.json"
 LEFT_OUT_FILE = "left_out.json"
+PLACES = ("audio_dir", "prepared_dir", "preset")  # may change in a run, as long as the tracks are the same
 # Settings that decide what is computed: a run cannot go on under others.
 BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
@@ -48,16 +50,12 @@ def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArgu
 
 def load_tracks(arguments: PretrainArguments) -> Tracks:
     """Find the audio that the arguments name."""
-    name = arguments.dataset
-    if name is None:
-        return scan_folder(str(arguments.audio_dir), arguments.window_seconds)
-    import datasets
-
-    if (Path(name) / "dataset_info.json").is_file():
-        dataset = datasets.load_from_disk(name)
-    else:
-        dataset = datasets.load_dataset(name, split=arguments.dataset_split)
-    return scan_dataset(dataset, arguments.window_seconds, arguments.audio_column)
+    if arguments.prepared_dir is not None:
+        return PreparedTracks(arguments.prepared_dir, arguments.window_seconds)
+    if arguments.audio_dir is not None:
+        return scan(find_files(arguments.audio_dir), arguments.window_seconds)
+    dataset = load_named_dataset(str(arguments.dataset), arguments.dataset_split)
+    return scan(find_rows(dataset, arguments.audio_column), arguments.window_seconds)
 
 
 def last_complete_checkpoint(output_dir: Path) -> Path | None:
@@ -114,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             check_settings(
                 output_dir,
                 {
-                    **{key: value for key, value in asdict(arguments).items() if key not in ("audio_dir", "preset")},
+                    **{key: value for key, value in asdict(arguments).items() if key not in PLACES},
                     **{name: getattr(training, name) for name in BINDING},
                     "songs_per_step": batch_size,
                     "num_tracks": len(tracks),

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mt2_music.train.splits import SPLITS
+
 from .tasks import TASKS
 
 UNTRAINED_READOUTS = ("zero-shot", "no training")
@@ -68,6 +70,17 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     ]
     note = "Test split, in percent, mean ± standard deviation over probes of different seeds."
     return "\n".join([*lines, "", note, *(["", "Left out: " + "; ".join(left_out) + "."] if left_out else [])]) + "\n"
+
+
+def sizes(models: dict[str, dict[str, Any]]) -> str:
+    """Write one Markdown row per task: metric, source, and numbers of clips."""
+    lines = ["| task | score | protocol | train | validation | test |", "|---|---|---|---:|---:|---:|"]
+    for name, task in TASKS.items():
+        found = [model["tasks"][name]["sizes"] for model in models.values() if name in model["tasks"]]
+        if found:
+            numbers = " | ".join(str(found[0][split]) for split in SPLITS)
+            lines.append(f"| {name} | {task.main} | {task.source} | {numbers} |")
+    return "\n".join(lines) + "\n"
 
 
 def plot_bars(models: dict[str, dict[str, Any]], path: Path) -> None:
@@ -139,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         models = load_results(arguments.results)
-        text = table(models)
+        text = table(models) + "\n" + sizes(models)
         if arguments.figure:
             plot_bars(models, arguments.figure)
         if arguments.layer_figure:

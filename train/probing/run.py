@@ -241,6 +241,10 @@ def main(argv: list[str] | None = None) -> None:
             unfinished.write_text(json.dumps(results, indent=1))
             os.replace(unfinished, arguments.out)
 
+        # What a rendered corpus follows from, so that it can be rendered again.
+        settings = {name: folder / "settings.json" for name, folder in folders.items()}
+        described = {name: json.loads(path.read_text()) for name, path in settings.items() if path.is_file()}
+        results["data"] = results.get("data", {}) | described
         results["versions"] = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
         for source in arguments.model:
             probe_model(source, tasks, data, results["models"].setdefault(source, {}), save, arguments)
