@@ -13,7 +13,8 @@ from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
 from mt2_music.train.config import MT2TrainingArguments
 from mt2_music.train.data import WindowPairs, find_files, scan
 from mt2_music.train.losses import profile_phase
-from mt2_music.train.trainer import MT2Trainer, RepresentationCollapseError
+from mt2_music.train.pretrain import last_complete_checkpoint
+from mt2_music.train.trainer import CheckpointError, MT2Trainer, RepresentationCollapseError
 from support import RATE, python, song, tiny_config, tone
 
 
@@ -171,6 +172,31 @@ def test_single_token_models_train_with_their_own_loss(music_folder, tmp_path):
         trainer = make_trainer(model, tmp_path / token, dataset_of(music_folder, 3), max_steps=3)
         trainer.train()
         assert all(absent not in entry for entry in trainer.state.log_history)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(music_folder, tmp_path, monkeypatch):
+    trainer = make_trainer(
+        MT2ForPreTraining(tiny_config()),
+        tmp_path,
+        dataset_of(music_folder, 4),
+        max_steps=4,
+        save_strategy="steps",
+        save_steps=1,
+    )
+    write, calls = trainer._save_optimizer_and_scheduler, []
+
+    def full_disk(folder):
+        calls.append(folder)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        write(folder)
+
+    monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", full_disk)
+    with pytest.raises(CheckpointError, match="checkpoint-3 could not be written.*No space left"):
+        trainer.train()
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-2"
+    assert not (tmp_path / "checkpoint-3").exists()
+    assert (tmp_path / "checkpoint-2" / "optimizer.pt").is_file()
 
 
 def test_save_steps_must_be_a_multiple_of_logging_steps(tmp_path):

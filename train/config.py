@@ -20,6 +20,10 @@ class PretrainArguments:
     )
     dataset_split: str = field(default="train", metadata={"help": "split of the data set"})
     audio_column: str = field(default="audio", metadata={"help": "its column of audio"})
+    probe_corpus: str | None = field(
+        default=None, metadata={"help": "rendered corpus whose validation pieces are heard during training"}
+    )
+    probe_steps: int = field(default=100, metadata={"help": "steps between two such looks"})
     preset: str = field(default="base", metadata={"help": "defaults of a whole run: base or demo"})
     hidden_size: int = field(default=192, metadata={"help": "width of the encoder; paper"})
     num_hidden_layers: int = field(default=12, metadata={"help": "depth; paper"})

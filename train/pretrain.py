@@ -20,6 +20,7 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 
+from .callbacks import OnlineProbe, StopOnSignal
 from .config import PRESETS, MT2TrainingArguments, PretrainArguments
 from .data import Tracks, WindowPairs, find_files, find_rows, load_named_dataset, scan
 from .prepare import PreparedTracks
@@ -29,7 +30,13 @@ logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "pretrain_settings.json"
 LEFT_OUT_FILE = "left_out.json"
-PLACES = ("audio_dir", "prepared_dir", "preset")  # may change in a run, as long as the tracks are the same
+PLACES = (
+    "audio_dir",
+    "prepared_dir",
+    "preset",
+    "probe_corpus",
+    "probe_steps",
+)  # may change in a run, as long as the tracks are the same
 # Settings that decide what is computed: a run cannot go on under others.
 BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
@@ -140,12 +147,22 @@ def main(argv: list[str] | None = None) -> None:
         data_collator=torch.utils.data.default_collate,
         processing_class=extractor,
     )
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    if arguments.probe_corpus is not None:
+        probe = OnlineProbe(arguments.probe_corpus, extractor, arguments.probe_steps)
+        probe.report_to(trainer.log)
+        trainer.add_callback(probe)
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    trainer.save_model()
-    trainer.save_state()
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    if stop.asked and trainer.state.global_step < training.max_steps:
+        logger.info("stopped at step %d of %d; start again to go on", trainer.state.global_step, training.max_steps)
+    else:
+        trainer.save_model()
+        trainer.save_state()
     del trainer, model
     gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
     if torch.distributed.is_initialized():

@@ -1,13 +1,17 @@
 """The Trainer that computes both losses of MT2 in one forward pass over all views of every song."""
 
 import math
+import os
+import shutil
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.modeling_mt2 import MT2ForPreTraining
@@ -19,10 +23,15 @@ from .losses import cpsd_loss, effective_rank, nt_xent_loss, profile_phase
 MIN_EFFECTIVE_RANK = 2.0
 MIN_PROFILE_MAGNITUDE = 0.02
 COLLAPSE_PATIENCE = 3
+UNFINISHED = "unfinished"  # folder in which checkpoints are written before they are moved to their place
 
 
 class RepresentationCollapseError(RuntimeError):
     """Training was stopped because the embeddings no longer tell songs apart."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; those before it are whole."""
 
 
 class _GatherWithGradient(torch.autograd.Function):
@@ -78,6 +87,7 @@ class MT2Trainer(Trainer):
         self._num_batches = 0
         self._tokens: dict[str, Tensor] = {}
         self._suspicious_logs = 0
+        self._writing_in: str | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
         # Items come in their order: `WindowPairs` shuffles by itself, so that item i is the same in every run.
@@ -150,13 +160,42 @@ class MT2Trainer(Trainer):
             losses["loss_nt_xent"] = (args.nt_xent_weight, loss)
         return losses
 
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._writing_in or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside, and move it to its place when all processes have written their part."""
+        output_dir = Path(str(self.args.output_dir))
+        aside = output_dir / UNFINISHED
+        name = f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._writing_in = str(aside)
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            raise CheckpointError(
+                f"{output_dir / name} could not be written ({error}); the checkpoints before it are whole, and the "
+                "run goes on from the last of them when it is started again"
+            ) from error
+        finally:
+            self._writing_in = None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            shutil.rmtree(output_dir / name, ignore_errors=True)  # one that an older version left half-written
+            os.replace(aside / name, output_dir / name)
+            aside.rmdir()
+            rotate_checkpoints(str(output_dir), self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
     def _note(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self._sums[name] += value.detach()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last entry and the effective rank of both tokens; stop if they have collapsed."""
-        if not self._num_batches or "loss" not in logs:
+        if not self._num_batches or "loss" not in logs:  # of a probe, or of the end
             super().log(logs, start_time)
             return
         health = {name: round(float(total) / self._num_batches, 6) for name, total in self._sums.items()}
