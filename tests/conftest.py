@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +6,7 @@ import soundfile
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
-from mt2_music.train.synth import find_soundfont
-from support import RATE, TINY, python, song
+from support import RATE, TINY, python, song, soundfont
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +47,10 @@ def published(run_dir, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory) -> Path:
-    """A rendered corpus of a few minutes, with three SoundFonts beside it that differ in name only."""
+    """A rendered corpus of a few minutes, with three SoundFonts beside it that sound alike."""
     folder = tmp_path_factory.mktemp("rendered")
     for name in ("first", "second", "unseen"):
-        shutil.copy(find_soundfont(), folder / f"{name}.sf2")
+        soundfont(folder / f"{name}.sf2")
     banks = ["--soundfonts", "first.sf2", "second.sf2", "--test_soundfont", "unseen.sf2"]
     options = ["--output_dir", "corpus", "--seconds", 8, "--hours", 0.06, *banks]
     python("-m", "mt2_music.train.synth.corpus", *options, cwd=folder)

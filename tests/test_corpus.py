@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ import soundfile
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.train.splits import split_of
-from mt2_music.train.synth import find_soundfont
+from mt2_music.train.synth import compose, find_soundfont
 from mt2_music.train.synth.arrange import chord_tones
 from mt2_music.train.synth.corpus import load_corpus, main
+from mt2_music.train.synth.harmony import SCALES
+from mt2_music.train.synth.rows import Recipe, _make_score
 from mt2_music.train.synth.score import parse_key
+from mt2_music.train.synth.sources import Source
 from support import RATE
 
 pytestmark = pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
@@ -152,7 +156,11 @@ def test_one_soundfont_is_not_enough(small_corpus, tmp_path, capsys):
     bank = str(small_corpus.parent / "first.sf2")
     with pytest.raises(SystemExit):
         main(["--output_dir", str(tmp_path / "corpus"), "--soundfonts", bank])
-    assert "at least two SoundFonts" in capsys.readouterr().err
+    assert "at least two different SoundFonts" in capsys.readouterr().err
+    shutil.copy(bank, tmp_path / "copy.sf2")  # under another name it is the same
+    with pytest.raises(SystemExit):
+        main(["--output_dir", str(tmp_path / "corpus"), "--soundfonts", bank, str(tmp_path / "copy.sf2")])
+    assert "at least two different SoundFonts" in capsys.readouterr().err
     assert not (tmp_path / "corpus").exists()
 
 
@@ -176,4 +184,39 @@ def test_scores_that_cannot_be_played_are_named(small_corpus, tmp_path, caplog):
     assert left_out and all("torn.mid" in row["error"] for row in left_out)
     assert "torn.mid" in caplog.text
     rows = [json.loads(line) for line in (corpus / "rows.jsonl").read_text().splitlines()]
-    assert {"midi/one.mid", "midi/two.mid"} <= {row["piece"] for row in rows}
+    assert {"tune/one", "tune/two"} <= {row["piece"] for row in rows}
+    (scores / "three.mid").write_bytes((scores / "one.mid").read_bytes())
+    with pytest.raises(SystemExit):  # other pieces: not this corpus any more
+        main(arguments(corpus, "--midi", scores, "--hours", "0.03"))
+
+
+def fake_piece(path):
+    """A generated piece as a score of a folder: the same for the same path, longer than a row."""
+    return compose(np.random.default_rng(int(path.stem)), 60.0, int(path.stem) % 12, "major", rich=True)
+
+
+def test_labels_follow_scores_through_transposition_stretch_and_excerpt(tmp_path):
+    """In rows of a score source, notes agree with chords, keys and beats, and no longer if shifted."""
+    source = Source("fake", tuple((f"fake/{index}", Path(str(index))) for index in range(24)), fake_piece)
+    recipe = Recipe(tmp_path, 0, 12.0, (), tmp_path, (source,))
+    belongs, in_scale, on_beat, transpositions = [], [], [], set()
+    for number in range(24):
+        score, _, changes = _make_score(recipe, "fake", number, np.random.default_rng(number))
+        transpositions.add(changes["transposition"])
+        assert 11 < score.duration <= 12.1
+        assert score.chords[-1].end == pytest.approx(score.keys[-1].end, abs=1e-6)
+        for note in score.notes:
+            time = note.start + 0.06
+            for shift in (0, 1):
+                if note.role == "chords":
+                    chords = [chord.label for chord in score.chords if chord.start <= time < chord.end]
+                    belongs += [(shift, (note.pitch + shift) % 12 in chord_tones(label)[0]) for label in chords]
+                if note.role == "melody":
+                    keys = [parse_key(key.label) for key in score.keys if key.start <= time < key.end]
+                    in_scale += [(shift, (note.pitch + shift - tonic) % 12 in SCALES[mode]) for tonic, mode in keys]
+        onsets = np.array([note.start for note in score.notes])
+        on_beat += [(s, np.abs(onsets - beat.time - s).min() < 0.03) for s in (0, 0.1) for beat in score.beats]
+    for found, least in ((belongs, 0.97), (in_scale, 0.9), (on_beat, 0.9)):
+        assert np.mean([hit for shift, hit in found if not shift]) > least
+        assert np.mean([hit for shift, hit in found if shift]) < 0.7
+    assert len(transpositions) > 6

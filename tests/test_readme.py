@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from mt2_music.train.synth import find_soundfont
-from support import RATE, TINY, python, song
+from support import RATE, TINY, python, song, soundfont
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,7 +27,7 @@ def folder(published, music_folder, tmp_path_factory):
     soundfile.write(here / "song.ogg", song(7), RATE)
     if find_soundfont() is not None:
         for name in ("first.sf2", "second.sf2"):
-            shutil.copy(find_soundfont(), here / name)
+            soundfont(here / name)
     for label, seconds in (("long", 3.0), ("short", 2.0)):
         (here / "labelled" / label).mkdir(parents=True)
         for index in range(8):

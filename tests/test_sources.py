@@ -12,7 +12,6 @@ from mt2_music.train.synth.sources import (
     CHORD,
     SOURCES,
     assign_parts,
-    find_scores,
     read_midi,
     read_musicxml,
     read_pop909,
@@ -84,9 +83,9 @@ def pop909(tmp_path):
 
 
 def test_pop909_gives_parts_and_labels(pop909):
-    [(piece, path)] = find_scores(pop909.parents[1], "pop909")
+    [(piece, path)] = SOURCES["pop909"].find(pop909.parents[1]).pieces
     score = read_pop909(path)
-    assert piece == "001"
+    assert piece == "pop909/001"
     assert score.keys == (Segment(0.0, 4.5, "Db major"),)
     assert [chord.label for chord in score.chords] == ["N", "Db:maj", "Ab:maj/3"]
     assert (score.chords[1].start, score.chords[1].end) == (0.5, 2.5)
@@ -380,22 +379,16 @@ def test_pieces_are_found_in_order_and_versions_of_a_tune_share_a_name(tmp_path)
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("not parsed")
-    found = find_scores(tmp_path, "lead_sheets")
-    assert [name for name, _ in found] == ["cafe", "cafe", "zoo"]
-    assert [name for name, _ in find_scores(tmp_path, "musicxml")] == [
-        "a/cafe.musicxml",
-        "b/The Café (2).mxl",
-        "b/Zoo.XML",
-    ]
-    assert [name for name, _ in find_scores(tmp_path, "midi")] == ["song.mid"]
+    found = SOURCES["musicxml"].find(tmp_path).pieces
+    assert [name for name, _ in found] == ["tune/cafe", "tune/cafe", "tune/zoo"]
+    # No title: the path is the name.
+    assert [name for name, _ in SOURCES["midi"].find(tmp_path).pieces] == ["tune/song.mid"]
     source = SOURCES["midi"].find(tmp_path)
     assert pickle.loads(pickle.dumps(source)) == source
     with pytest.raises(ValueError, match="holds nothing of the kind 'pop909'"):
-        find_scores(tmp_path, "pop909")
-    with pytest.raises(ValueError, match="unknown kind"):
-        find_scores(tmp_path, "abc")
+        SOURCES["pop909"].find(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        find_scores(tmp_path / "none", "midi")
+        SOURCES["midi"].find(tmp_path / "none")
 
 
 def test_titles():

@@ -142,10 +142,24 @@ def deviation_in_cents(audio, pitch):
     return cents[np.unravel_index(level.argmax(), level.shape)[1]]
 
 
+def sounds_an_octave_low(audio, pitch):
+    """Whether partials lie halfway between those of the pitch, as strong as they."""
+    spectrum = np.abs(np.fft.rfft(audio * np.hanning(len(audio)), 2**18))
+    partials = 440 * 2 ** ((pitch - 69) / 12) * np.array([0.5, 1, 1.5, 2, 2.5])
+    level = [spectrum[round(f * 0.99 / RATE * 2**18) : round(f * 1.01 / RATE * 2**18)].max() for f in partials]
+    return max(level[0], level[2], level[4]) > max(level[1], level[3])
+
+
+def test_the_octave_is_heard():
+    low = play_additive(Score((Note(0.0, 1.5, 55, 90, "chords"),)), np.random.default_rng(0))
+    assert sounds_an_octave_low(low[2000:20000], 67)
+    assert not sounds_an_octave_low(low[2000:20000], 55)
+
+
 @pytest.mark.parametrize("player", ["additive", pytest.param("soundfont", marks=needs_soundfont)])
 def test_notes_are_in_tune(player):
     """At least 97 % of notes of every program we draw within 40 cents, and none of those labelled a semitone off."""
-    cents, wrong = [], []
+    cents, wrong, octave_low = [], [], []
     rng = np.random.default_rng(0)
     for role, program in [(role, program) for role, programs in PROGRAMS.items() for program in programs] * 2:
         pitch = int(rng.integers(36, 56) if role == "bass" else rng.integers(48, 80))
@@ -155,9 +169,11 @@ def test_notes_are_in_tune(player):
         else:
             audio = play_soundfont(score, {role: program}, find_soundfont())
         cents.append(deviation_in_cents(audio[2000:20000], pitch))
+        octave_low.append(program != 16 and sounds_an_octave_low(audio[2000:20000], pitch))
         wrong.append(deviation_in_cents(audio[2000:20000], pitch + 1))
     assert np.mean(np.abs(cents) < 40) >= 0.97
     assert np.mean(np.abs(wrong) < 40) < 0.1
+    assert np.mean(octave_low) < 0.03
 
 
 @needs_soundfont

@@ -1,6 +1,5 @@
 """What happens between steps: stopping when asked to, and listening to what the model has learned so far."""
 
-import json
 import logging
 import signal
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resa
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .calibrate import calibrate_key
+from .synth.corpus import read_rows
 from .synth.score import signature
 
 logger = logging.getLogger(__name__)
@@ -82,10 +82,8 @@ class OnlineProbe(TrainerCallback):
         self.extractor = extractor
         self._log: Any = None
         corpus = Path(corpus).expanduser()
-        rows = [json.loads(line) for line in (corpus / "rows.jsonl").read_text().splitlines()]
-        rows = [
-            row for row in rows if row["split"] == "validation" and row["key"] and row["key_share"] >= MIN_KEY_SHARE
-        ]
+        rows = [row for row in read_rows(corpus) if row["split"] == "validation" and row["key"]]
+        rows = [row for row in rows if row["key_share"] >= MIN_KEY_SHARE]
         if len(rows) <= NEIGHBOURS:
             raise ValueError(f"{corpus} has only {len(rows)} validation pieces with a key: too few to probe")
         self.rows = rows[:: max(1, len(rows) // PROBE_ROWS)][:PROBE_ROWS]

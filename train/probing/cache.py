@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,57 +16,76 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resa
 from .clips import Clip
 from .encoders import Embedding, Encoder
 
+FRAME_RATE = "frame_rate"  # stored beside the vectors
+
 
 class EmbeddingCache:
-    """Embeddings on disk: vectors in float32, frames in half precision.
+    """Embeddings on disk: vectors in float32, frames, where they are wanted, in half precision.
 
     Args:
         folder: where they are kept; what is there already is not computed again.
         encoder: whose embeddings.
+        with_frames: keep frames too; they are a hundred times larger.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, with_frames: bool = True) -> None:
         self.encoder = encoder
-        self.folder = folder / f"{encoder.name}-{encoder.fingerprint}".replace("/", "_").replace(":", "_")
+        self.with_frames = with_frames
+        self.folder = folder / re.sub(r"[^\w.-]", "_", f"{encoder.name}-{encoder.fingerprint}")
         self._vectors: dict[Path, tuple[dict[str, np.ndarray], float]] = {}
 
     def __call__(self, clip: Clip) -> Embedding:
         """Return the embedding of a clip, from the disk where it lies there."""
         path = self._path(clip)
-        if not path.exists():
-            self._write(path, self.encoder.embed(load_clip(clip, self.encoder.sampling_rate)))
         if path not in self._vectors:
+            self._make(path, clip)
             with np.load(path) as stored:
-                vectors = {name[2:]: stored[name] for name in stored.files if name.startswith("v:")}
-                self._vectors[path] = vectors, float(stored["frame_rate"])
+                vectors = {name: stored[name] for name in stored.files if name != FRAME_RATE}
+                self._vectors[path] = vectors, float(stored[FRAME_RATE])
         vectors, frame_rate = self._vectors[path]
-        return Embedding(vectors, _StoredFrames(path), frame_rate)
+        return Embedding(vectors, _StoredFrames(_frames_beside(path)) if self.with_frames else {}, frame_rate)
 
-    def fill(self, clips: Iterable[Clip]) -> int:
-        """Embed all clips that are not there yet, and return how many these were.
+    def fill(self, clips: Iterable[Clip]) -> dict[Clip, str]:
+        """Embed all clips that are not there yet.
 
-        Raises:
-            ValueError, FileNotFoundError: a clip cannot be read or embedded; what is done by then stays.
+        Returns:
+            Clips that cannot be read or embedded, with the reason.
         """
-        missing = {path: clip for clip in clips if not (path := self._path(clip)).exists()}
-        for path, clip in tqdm(missing.items(), desc=f"embedding with {self.encoder.name}", unit="clip"):
-            self._write(path, self.encoder.embed(load_clip(clip, self.encoder.sampling_rate)))
-        return len(missing)
+        failed, missing = {}, []
+        for clip in clips:
+            try:
+                if not self._is_there(self._path(clip)):
+                    missing.append(clip)
+            except OSError as error:
+                failed[clip] = str(error)
+        for clip in tqdm(missing, desc=f"embedding with {self.encoder.name}", unit="clip", disable=not missing):
+            try:
+                self._make(self._path(clip), clip)
+            except (ValueError, OSError) as error:
+                failed[clip] = str(error)
+        return failed
 
     def _path(self, clip: Clip) -> Path:
-        part = json.dumps([clip.start, clip.seconds]) if clip.start or clip.seconds is not None else ""
-        return self.folder / f"{hashlib.sha256((_content(clip.path) + part).encode()).hexdigest()[:32]}.npz"
+        return self.folder / f"{content_of(clip)}.npz"
 
-    def _write(self, path: Path, embedding: Embedding) -> None:
-        arrays = {f"v:{name}": value.astype(np.float32) for name, value in embedding.vectors.items()}
-        arrays |= {f"f:{name}": value.astype(np.float16) for name, value in embedding.frames.items()}
-        if not all(np.isfinite(value).all() for value in arrays.values()):
-            raise ValueError(f"{self.encoder.name} gave values that are not finite, or beyond half precision")
+    def _is_there(self, path: Path) -> bool:
+        return path.exists() and (not self.with_frames or _frames_beside(path).exists())
+
+    def _make(self, path: Path, clip: Clip) -> None:
+        if self._is_there(path):
+            return
+        embedding = self.encoder.embed(load_clip(clip, self.encoder.sampling_rate))
+        vectors = {name: value.astype(np.float32) for name, value in embedding.vectors.items()}
+        frames = {}
+        if self.with_frames:
+            with np.errstate(over="ignore"):
+                frames = {name: value.astype(np.float16) for name, value in embedding.frames.items()}
+        if not all(np.isfinite(value).all() for value in (*vectors.values(), *frames.values())):
+            raise ValueError(f"{self.encoder.name} gave values for {clip.path} that are not finite, or above 65504")
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        with unfinished.open("wb") as file:
-            np.savez(file, frame_rate=np.float64(embedding.frame_rate), **arrays)
-        os.replace(unfinished, path)
+        if self.with_frames:
+            _save(_frames_beside(path), frames)
+        _save(path, vectors | {FRAME_RATE: np.float64(embedding.frame_rate)})
 
 
 class _StoredFrames(Mapping):
@@ -76,14 +96,31 @@ class _StoredFrames(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         with np.load(self._path) as stored:
-            return stored[f"f:{name}"]
+            return stored[name]
 
     def __iter__(self) -> Iterator[str]:
         with np.load(self._path) as stored:
-            return iter([name[2:] for name in stored.files if name.startswith("f:")])
+            return iter(stored.files)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def _frames_beside(path: Path) -> Path:
+    return path.with_suffix(".frames.npz")
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    with unfinished.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(unfinished, path)
+
+
+def content_of(clip: Clip) -> str:
+    """Return a hash of what is heard in a clip: the file's content and the part of it."""
+    part = json.dumps([clip.start, clip.seconds]) if clip.start or clip.seconds is not None else ""
+    return hashlib.sha256((_content(clip.path) + part).encode()).hexdigest()[:32]
 
 
 def load_clip(clip: Clip, sampling_rate: int) -> np.ndarray:

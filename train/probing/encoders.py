@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Model
+from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Model, modeling_mt2
 from mt2_music.embed import load_model
+from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.train.calibrate import calibrate_key
 
+OWN_CODE = tuple(inspect.getsource(module) for module in (feature_extraction_mt2, modeling_mt2))
 STATISTICS = ("log-mel", "mfcc", "chroma", "cqt")
 RANDOM_MODELS = ("random-mt2", "random-mt2-chroma")
 NUM_MFCC = 20
@@ -47,11 +49,13 @@ class Embedding:
 class Encoder(Protocol):
     """A frozen representation.
 
-    `fingerprint` differs between any two encoders that could give different embeddings of one clip.
+    `fingerprint` differs between any two encoders that could give different embeddings of one clip; `identity`
+    between any two models, whichever of their layers are read.
     """
 
     name: str
     fingerprint: str
+    identity: str
     sampling_rate: int
 
     def embed(self, waveform: np.ndarray) -> Embedding:
@@ -72,7 +76,7 @@ class SpectrogramStatistics:
         self.name = kind
         self.extractor = MT2FeatureExtractor(cqt_power=1.0 if kind == "chroma" else 0.5)
         self.sampling_rate = self.extractor.sampling_rate
-        self.fingerprint = _fingerprint(kind, self.extractor.to_json_string(), inspect.getsource(type(self)))
+        self.identity = self.fingerprint = _fingerprint(kind, self.extractor.to_json_string(), *OWN_CODE)
 
     def embed(self, waveform: np.ndarray) -> Embedding:
         """Embed one clip, mono float32 (samples,)."""
@@ -102,7 +106,7 @@ def _cosines(num_bands: int, num_coefficients: int) -> Tensor:
 class Constant:
     """Knows nothing: what a probe makes of it is the floor that the labels' frequencies alone give."""
 
-    name = fingerprint = "constant"
+    name = fingerprint = identity = "constant"
     sampling_rate = 16000
 
     def embed(self, waveform: np.ndarray) -> Embedding:
@@ -149,9 +153,10 @@ class MT2Encoder:
         for key, tensor in sorted(self.encoder.state_dict().items()):
             weights.update(key.encode() + tensor.detach().float().cpu().numpy().tobytes())
         settings = [config[key] for key in sorted(config) if key not in ("transformers_version", "dtype", "auto_map")]
-        self.fingerprint = _fingerprint(
-            json.dumps(settings, default=str), weights.hexdigest(), extractor.to_json_string(), str(self.layers)
+        self.identity = _fingerprint(
+            json.dumps(settings, default=str), weights.hexdigest(), extractor.to_json_string(), *OWN_CODE
         )
+        self.fingerprint = _fingerprint(self.identity, str(self.layers))
 
     @torch.no_grad()
     def embed(self, waveform: np.ndarray) -> Embedding:
@@ -186,6 +191,9 @@ class TransformersEncoder:
 
     Clips are cut into pieces of ten seconds. The clip's vector is the mean over all tokens; frames are given only of
     models that say how many samples make a token (`inputs_to_logits_ratio`, as wav2vec2, HuBERT, MERT and WavLM do).
+
+    Raises:
+        ValueError: it has no such layers, or wants other input than one waveform.
     """
 
     def __init__(
@@ -193,7 +201,8 @@ class TransformersEncoder:
     ) -> None:
         self.name = Path(source).name
         self.extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=trust_remote_code)
-        self.model = AutoModel.from_pretrained(source, trust_remote_code=trust_remote_code).to(device).eval()
+        model = AutoModel.from_pretrained(source, trust_remote_code=trust_remote_code, dtype=torch.float32)
+        self.model = (model.get_encoder() if model.config.is_encoder_decoder else model).to(device).eval()
         self.sampling_rate = int(self.extractor.sampling_rate)
         self.layers = tuple(layers)
         ratio = getattr(self.model.config, "inputs_to_logits_ratio", None)
@@ -201,13 +210,23 @@ class TransformersEncoder:
         weights = hashlib.sha256()
         for key, tensor in sorted(self.model.state_dict().items()):
             weights.update(key.encode() + tensor.detach().float().cpu().numpy().tobytes())
-        self.fingerprint = _fingerprint(weights.hexdigest(), self.extractor.to_json_string(), str(self.layers))
+        config = self.model.config.to_json_string()
+        self.identity = _fingerprint(weights.hexdigest(), config, self.extractor.to_json_string(), *OWN_CODE)
+        self.fingerprint = _fingerprint(self.identity, str(self.layers))
+        depth = getattr(model.config, "num_hidden_layers", 0)
+        if any(not 0 <= layer <= depth for layer in self.layers):
+            raise ValueError(f"layers {list(layers)} of a model that has 0 to {depth}")
+        try:
+            self.embed(np.zeros(self.sampling_rate, np.float32))
+        except Exception as error:
+            raise ValueError(f"{source} takes other input: wrap it in a function of your own ({error})") from error
 
     @torch.no_grad()
     def embed(self, waveform: np.ndarray) -> Embedding:
         """Embed one clip, mono float32 (samples,)."""
         size = round(CHUNK_SECONDS * self.sampling_rate)
         pieces: dict[str, list[Tensor]] = {}
+        weights = []
         for start in range(0, len(waveform), size):
             piece = waveform[start : start + size]
             if len(piece) < self.sampling_rate // 4:
@@ -216,12 +235,30 @@ class TransformersEncoder:
                 piece = np.pad(piece, (0, self.sampling_rate // 4 - len(piece)))
             inputs = self.extractor(piece, sampling_rate=self.sampling_rate, return_tensors="pt")
             outputs = self.model(**inputs.to(self.model.device), output_hidden_states=bool(self.layers))
-            pieces.setdefault("", []).append(outputs.last_hidden_state[0])
-            for layer in self.layers:
-                pieces.setdefault(f"@{layer}", []).append(outputs.hidden_states[layer][0])
-        joined = {f"frames{suffix}": torch.cat(parts).float().cpu().numpy() for suffix, parts in pieces.items()}
-        vectors = {readout: frames.mean(0) for readout, frames in joined.items()}
-        return Embedding(vectors, joined if self.frame_rate else {}, self.frame_rate)
+            states = {"": outputs.last_hidden_state, **{f"@{k}": outputs.hidden_states[k] for k in self.layers}}
+            weights.append(len(piece))
+            for suffix, state in states.items():
+                pieces.setdefault(f"frames{suffix}", []).append(state[0].float().cpu())
+        share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+        vectors = {
+            name: (torch.stack([part.mean(0) for part in parts]) * share[:, None]).sum(0).numpy()
+            for name, parts in pieces.items()
+        }
+        if not self.frame_rate:
+            return Embedding(vectors)
+        # Models lose a frame at the end of a piece; without it, those of the next would come early.
+        lengths = [round(weight / self.sampling_rate * self.frame_rate) for weight in weights]
+        frames = {
+            name: torch.cat([_to_length(part, size) for part, size in zip(parts, lengths, strict=True)]).numpy()
+            for name, parts in pieces.items()
+        }
+        return Embedding(vectors, frames, self.frame_rate)
+
+
+def _to_length(frames: Tensor, length: int) -> Tensor:
+    """Cut frames, or repeat the last one, to a length."""
+    missing = length - len(frames)
+    return torch.cat([frames, frames[-1:].expand(missing, -1)]) if missing > 0 else frames[:length]
 
 
 class FunctionEncoder:
@@ -236,11 +273,14 @@ class FunctionEncoder:
     def __init__(self, source: str) -> None:
         place, _, function = source.rpartition(":")
         if place.endswith(".py"):
-            specification = importlib.util.spec_from_file_location(Path(place).stem, place)
+            # A name of its own, so that a file called evaluate.py does not stand in for the library.
+            name = f"mt2_user_{_fingerprint(str(Path(place).resolve()))}"
+            specification = importlib.util.spec_from_file_location(name, place)
             if specification is None or specification.loader is None or not Path(place).is_file():
                 raise ValueError(f"cannot read {place}")
             module = importlib.util.module_from_spec(specification)
-            sys.modules[specification.name] = module
+            sys.modules[name] = module
+            sys.path.append(str(Path(place).resolve().parent))  # for what it imports from beside it
             specification.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
@@ -248,7 +288,7 @@ class FunctionEncoder:
             raise ValueError(f"{place} has no function {function!r}")
         self.function: Callable[[np.ndarray, int], Any] = getattr(module, function)
         self.name = function
-        self.fingerprint = _fingerprint(source, inspect.getsource(module))
+        self.identity = self.fingerprint = _fingerprint(source, inspect.getsource(module))
 
     def embed(self, waveform: np.ndarray) -> Embedding:
         """Embed one clip, mono float32 (samples,)."""
@@ -300,7 +340,7 @@ def load_encoder(
 
 
 def _layers(layers: Sequence[int] | None, config: Any) -> Sequence[int]:
-    return range(config.num_hidden_layers + 1) if layers is None else layers
+    return range(getattr(config, "num_hidden_layers", -1) + 1) if layers is None else layers
 
 
 def _fingerprint(*parts: str) -> str:

@@ -12,25 +12,31 @@ from mt2_music.train.splits import SPLITS
 
 from .tasks import TASKS
 
-UNTRAINED_READOUTS = ("zero-shot", "no training")
-
 
 def load_results(paths: list[Path]) -> dict[str, dict[str, Any]]:
     """Read several result files into one: models by name.
 
     Raises:
-        ValueError: a file holds no results, or two files hold different models of one name.
+        ValueError: a file holds no results, two files hold different models of one name, or scores of one task that
+            cannot be compared.
     """
     models: dict[str, dict[str, Any]] = {}
+    identities: dict[str, Any] = {}
     for path in paths:
         content = json.loads(path.read_text())
         if "models" not in content:
             raise ValueError(f"{path} holds no results of the benchmark")
         for model in content["models"].values():
             known = models.setdefault(model["name"], {**model, "tasks": {}})
-            if known["fingerprint"] != model["fingerprint"]:
+            if known["identity"] != model["identity"]:
                 raise ValueError(f"two different models are called {model['name']}: rename one of their folders")
-            known["tasks"] |= model["tasks"]
+            for task, scores in model["tasks"].items():
+                if identities.setdefault(task, scores["of"]) != scores["of"]:
+                    raise ValueError(
+                        f"{path}: {task} was scored on other clips, or otherwise, than in what came before"
+                    )
+                readouts = known["tasks"].get(task, {}).get("readouts", {}) | scores["readouts"]
+                known["tasks"][task] = scores | {"readouts": readouts}
     return models
 
 
@@ -46,30 +52,24 @@ def rows_of(models: dict[str, dict[str, Any]]) -> dict[tuple[str, str], dict[str
 
 
 def table(models: dict[str, dict[str, Any]]) -> str:
-    """Write one Markdown row per model and readout, one column per task, the best of each in bold."""
+    """Write one Markdown row per model and readout, and one column per task."""
     rows = rows_of(models)
     tasks = [task for task in TASKS if any(task in row for row in rows.values())]
-    best = {task: max(row[task]["mean"] for row in rows.values() if task in row) for task in tasks}
     heads = [f"{task} ({TASKS[task].main})" for task in tasks]
     lines = ["| model | readout | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * len(tasks)]
     for (name, readout), row in rows.items():
-        cells = []
-        for task in tasks:
-            if task not in row:
-                cells.append("-")
-                continue
-            mean, std = row[task]["mean"], row[task]["std"]
-            cell = f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-            cells.append(f"**{cell}**" if mean == best[task] else cell)
+        cells = [_cell(row[task]) if task in row else "-" for task in tasks]
         lines.append(f"| {name} | {readout} | " + " | ".join(cells) + " |")
-    left_out = [
-        f"{name}, {task}: {scores['skipped']}"
-        for name, model in models.items()
-        for task, scores in model["tasks"].items()
-        if "skipped" in scores
-    ]
-    note = "Test split, in percent, mean ± standard deviation over probes of different seeds."
-    return "\n".join([*lines, "", note, *(["", "Left out: " + "; ".join(left_out) + "."] if left_out else [])]) + "\n"
+    shuffled = any(scores["of"]["shuffled"] for model in models.values() for scores in model["tasks"].values())
+    note = (
+        "Test split, in percent. ± is the standard deviation over probes of different seeds; which clips the test "
+        "split holds adds more: of an accuracy over n clips, a standard error of up to 50/√n points."
+    )
+    return "\n".join([*lines, "", note, *(["", "Labels of training were SHUFFLED."] if shuffled else [])]) + "\n"
+
+
+def _cell(score: dict[str, Any]) -> str:
+    return f"{100 * score['mean']:.1f}" + ("" if score["std"] is None else f" ± {100 * score['std']:.1f}")
 
 
 def sizes(models: dict[str, dict[str, Any]]) -> str:

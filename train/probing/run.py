@@ -2,8 +2,8 @@
 
 `python -m mt2_music.train.probing.run --model DIR log-mel --data corpus=DIR --out results.json`
 
-Embeds every clip once, fits one linear layer per task, readout and seed, and writes all scores. A run that is broken
-off goes on where it was when it is started again.
+Embeds every clip once, fits one linear layer per task, readout and seed, and writes all scores. Started again, it
+completes what is missing: after a run that was broken off, or for more models, tasks, layers or readouts.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -22,74 +21,71 @@ from typing import Any
 import numpy as np
 import torch
 
-from .cache import EmbeddingCache
+from mt2_music.modeling_mt2 import MT2ForPreTraining
+
+from .cache import EmbeddingCache, content_of
 from .clips import Clip, Splits
 from .encoders import RANDOM_MODELS, STATISTICS, Encoder, MT2Encoder, load_encoder
-from .heads import Keys
-from .key_rules import KrumhanslTemplates, ZeroShotKey
 from .metrics import load_metric
-from .probe import Metric, probe
+from .probe import BATCH_SIZES, LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAYS, Metric, probe
+from .rules import RULES, Rule, ZeroShotKey
 from .tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
-KRUMHANSL = "krumhansl"
 PACKAGES = ("mt2-music", "torch", "transformers", "numpy", "mir_eval", "scikit-learn")
-Scores = dict[str, dict[str, Any]]
-
-
-class NoReadoutError(ValueError):
-    """An encoder gives nothing that this kind of task could read."""
+PROTOCOL = [WEIGHT_DECAYS, LEARNING_RATE, BATCH_SIZES, MAX_STEPS, PATIENCE]
+Scores = dict[str, Any]
 
 
 def run_task(
-    task: Task, splits: Splits, encoder: Encoder, cache_dir: Path, seeds: Sequence[int], readouts: Sequence[str] = ()
+    task: Task,
+    splits: Splits,
+    cache: EmbeddingCache,
+    seeds: Sequence[int],
+    readouts: Sequence[str] = (),
+    done: dict[str, Scores] | None = None,
 ) -> dict[str, Scores]:
-    """Probe every readout of an encoder on one task.
+    """Probe the readouts of an encoder on one task.
 
     Args:
         task: what is asked.
         splits: its clips.
-        encoder: what is probed.
-        cache_dir: where embeddings are kept.
+        cache: embeddings of the encoder, with frames if the task is one in time.
         seeds: one probe for each.
         readouts: which ones; all if empty.
+        done: scores from before; those of the same seeds are kept.
 
     Returns:
-        For every readout and every metric: mean, standard deviation over seeds, and values; and what validation chose.
-
-    Raises:
-        NoReadoutError: the encoder has none of these readouts for this kind of task.
-        ValueError: a clip cannot be used.
+        For every readout: the seeds, and for every metric on test, and the main one on validation, mean, standard
+        deviation over seeds and values; and the weight decays that validation chose. Empty if the encoder gives
+        nothing that this kind of task could read.
     """
-    cache = EmbeddingCache(cache_dir, encoder)
-    cache.fill(clip for clips in splits.values() for clip in clips)
     example = cache(splits["train"][0])
     available = list(example.frames if task.head.in_time else example.vectors)
-    chosen = [readout for readout in available if not readouts or readout in readouts]
-    if not chosen:
-        kind = "frames in time" if task.head.in_time else "vectors"
-        wanted = f", least of all {', '.join(readouts)}" if readouts else ""
-        raise NoReadoutError(f"it gives no {kind}{wanted}")
     metric = _metric(task)
     results = {}
-    for readout in chosen:
-        runs = [probe(cache, splits, readout, task.head, metric, task.main, seed) for seed in seeds]
-        results[readout] = {
-            "test": _summary([run.test for run in runs]),
-            "validation": _summary([{task.main: run.validation} for run in runs]),
-            "weight_decay": [run.weight_decay for run in runs],
-        }
+    for readout in available:
+        before = (done or {}).get(readout, {})
+        if before.get("seeds") == list(seeds):
+            results[readout] = before
+        elif not readouts or readout in readouts:
+            runs = [probe(cache, splits, readout, task.head, metric, task.main, seed) for seed in seeds]
+            results[readout] = {
+                "seeds": list(seeds),
+                "test": _summary([run.test for run in runs]),
+                "validation": _summary([{task.main: run.validation} for run in runs]),
+                "weight_decay": [run.weight_decay for run in runs],
+            }
     return results
 
 
-def run_rule(task: Task, splits: Splits, rule: Any, cache_dir: Path) -> Scores:
-    """Score a rule that names keys without training: on the test split, once."""
-    cache = EmbeddingCache(cache_dir, rule)
-    clips = splits["test"]
-    cache.fill(clips)
-    answers = [rule.answer(cache(clip)) for clip in clips]
-    return {"test": _summary([_metric(task)(answers, [task.head.reference(clip.label) for clip in clips])])}
+def run_rule(task: Task, splits: Splits, rule: Rule, cache_dir: Path) -> Scores:
+    """Score a rule that needs no probe, once, on the test split."""
+    metric = _metric(task)
+    answers = rule.answers(splits, task.head, cache_dir, lambda tried, truth: metric(tried, truth)[task.main])
+    truth = [task.head.reference(clip.label) for clip in splits["test"]]
+    return {"rule": rule.identity, "test": _summary([metric(answers, truth)])}
 
 
 def shuffled(splits: Splits, seed: int) -> Splits:
@@ -119,72 +115,132 @@ def _summary(scores: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _clips_hash(splits: Splits) -> str:
-    """Hash of names and labels, so that scores of other data are never taken for finished."""
-    named = [(split, clip.path.name, repr(clip.label)) for split, clips in splits.items() for clip in clips]
-    return sha256(json.dumps(named).encode()).hexdigest()[:16]
+def identify(splits: Splits, shuffle: bool) -> dict[str, Any]:
+    """Return what scores depend on besides encoder, readout and seed: audio, labels, and how the probe is fitted."""
+    clips = [(name, content_of(clip), repr(clip.label)) for name, clips in splits.items() for clip in clips]
+    return {
+        "clips": sha256(json.dumps(clips).encode()).hexdigest()[:16],
+        "shuffled": shuffle,
+        "protocol": sha256(repr(PROTOCOL).encode()).hexdigest()[:16],
+    }
 
 
-def probe_model(
-    source: str, tasks: dict[str, Task], data: dict[str, Splits], done: dict[str, Any], save: Any, arguments: Any
-) -> None:
-    """Add to `done` what is missing of one model's scores, and save after every task."""
-    layers = None if arguments.layers == ["all"] else [int(layer) for layer in arguments.layers]
-    if source == KRUMHANSL:
-        rule: Any = KrumhanslTemplates()
-        encoder, fingerprint = None, rule.fingerprint
-    else:
-        encoder = load_encoder(source, layers, arguments.trust_remote_code, arguments.device)
-        rule = _zero_shot(encoder, arguments.transpositions)
-        fingerprint = encoder.fingerprint if rule is None else rule.fingerprint
-    if done.setdefault("fingerprint", fingerprint) != fingerprint:
-        raise ValueError(f"{arguments.out} holds scores of another {source}: use another file")
-    done["name"] = KRUMHANSL if encoder is None else encoder.name
-    for name, task in tasks.items():
-        splits = shuffled(data[name], 0) if arguments.shuffle_labels else data[name]
-        key = {"clips": _clips_hash(splits), "seeds": list(arguments.seeds), "readouts": sorted(arguments.readouts)}
-        scores = done.setdefault("tasks", {}).setdefault(name, {})
-        if scores.get("of") == key:
-            logger.info("%s: %s is there already", done["name"], name)
-            continue
-        started = time.perf_counter()
-        readouts: dict[str, Scores] = {}
-        skipped = ""
-        if encoder is not None:
-            try:
-                readouts = run_task(task, splits, encoder, arguments.cache_dir, arguments.seeds, arguments.readouts)
-            except NoReadoutError as error:
-                skipped = str(error)
-        if rule is not None and isinstance(task.head, Keys):
-            readouts["no training" if encoder is None else "zero-shot"] = run_rule(
-                task, splits, rule, arguments.cache_dir
-            )
-        elif encoder is None:
-            skipped = "names keys only"
-        scores.clear()
-        scores |= {
-            "of": key,
-            "main": task.main,
-            "sizes": {split: len(clips) for split, clips in splits.items()},
-            "seconds": round(time.perf_counter() - started, 1),
-            "readouts": readouts,
+def _embedded(splits: Splits, cache: EmbeddingCache) -> tuple[Splits, dict[str, str]]:
+    """Embed all clips; return the splits without those that cannot be, and these with the reason."""
+    clips = [clip for some in splits.values() for clip in some]
+    failed = cache.fill(clips)
+    for clip, reason in failed.items():
+        logger.warning("left out %s: %s", clip.path, reason)
+    if len(failed) > len(clips) / 2:
+        raise ValueError(
+            f"{len(failed)} of {len(clips)} clips cannot be used; the first: {next(iter(failed.values()))}"
+        )
+    kept = {name: [clip for clip in some if clip not in failed] for name, some in splits.items()}
+    return kept, {str(clip.path): reason for clip, reason in failed.items()}
+
+
+class Benchmark:
+    """One run of the command: tasks, results, and where they are saved.
+
+    Args:
+        arguments: of the command line.
+        tasks: what is asked, by name.
+        data: clips of every task.
+        results: of this run and those before it.
+    """
+
+    def __init__(
+        self, arguments: argparse.Namespace, tasks: dict[str, Task], data: dict[str, Splits], results: dict[str, Any]
+    ) -> None:
+        self.arguments = arguments
+        self.tasks = tasks
+        self.data = {
+            name: shuffled(splits, 0) if arguments.shuffle_labels else splits for name, splits in data.items()
         }
-        if skipped:
-            scores["skipped"] = skipped
-            logger.info("%s: %s left out: %s", done["name"], name, skipped)
-        for readout, score in readouts.items():
+        self.identities = {name: identify(splits, arguments.shuffle_labels) for name, splits in self.data.items()}
+        self.results = results
+        self.failures: list[str] = []
+
+    def run_model(self, source: str) -> None:
+        """Probe one model on all tasks; a task that fails is noted and stops nothing.
+
+        Raises:
+            ValueError: there is no such model, or the results hold another one under its name.
+        """
+        arguments = self.arguments
+        encoder: Encoder | None = None
+        rules: list[Rule] = []
+        if source in RULES:
+            rules = [RULES[source]()]
+            name, identity = source, rules[0].identity
+        else:
+            layers = None if arguments.layers == ["all"] else [int(layer) for layer in arguments.layers]
+            encoder = load_encoder(source, layers, arguments.trust_remote_code, arguments.device)
+            name, identity = encoder.name, encoder.identity
+            rules = _zero_shot(encoder, arguments.transpositions)
+        models = self.results["models"]
+        if any(other != source and model["name"] == name for other, model in models.items()):
+            name = source
+        model = models.setdefault(source, {"name": name, "identity": identity, "tasks": {}})
+        if model["identity"] != identity:
+            raise ValueError(f"{arguments.out} holds scores of another {source}: use another file")
+        for task in self.tasks:
+            try:
+                self._run_task(task, model, encoder, rules)
+            except (ValueError, OSError) as error:
+                self.failures.append(f"{name}, {task}: {error}")
+                logger.error("%s, %s: failed: %s", name, task, error)
+            self.save()
+
+    def _run_task(self, name: str, model: dict[str, Any], encoder: Encoder | None, rules: list[Rule]) -> None:
+        task, splits, cache_dir = self.tasks[name], self.data[name], self.arguments.cache_dir
+        scores = model["tasks"].setdefault(name, {})
+        if scores.get("of") != self.identities[name]:
+            if scores:
+                logger.info("%s, %s: scores of other data or settings are replaced", model["name"], name)
+            scores.clear()
+            scores |= {"of": self.identities[name], "main": task.main, "readouts": {}}
+        before = json.dumps(scores["readouts"])
+        left_out: dict[str, str] = {}
+        if encoder is not None:
+            cache = EmbeddingCache(cache_dir, encoder, with_frames=task.head.in_time)
+            splits, left_out = _embedded(splits, cache)
+            scores["readouts"] |= run_task(
+                task, splits, cache, self.arguments.seeds, self.arguments.readouts, scores["readouts"]
+            )
+        for rule in rules:
+            done = scores["readouts"].get(rule.readout, {})
+            if rule.suits(task.head) and done.get("rule") != rule.identity:
+                scores["readouts"][rule.readout] = run_rule(task, splits, rule, cache_dir)
+        if not scores["readouts"]:
+            del model["tasks"][name]
+            logger.info("%s: %s is nothing it answers", model["name"], name)
+            return
+        if json.dumps(scores["readouts"]) == before:
+            logger.info("%s: %s is there already", model["name"], name)
+            return
+        versions = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+        sizes = {split: len(clips) for split, clips in splits.items()}
+        scores |= {"sizes": sizes, "left_out": left_out, "versions": versions}
+        for readout, score in scores["readouts"].items():
             value = score["test"][task.main]
             spread = "" if value["std"] is None else f" +- {value['std']:.4f}"
-            logger.info("%s, %s, %s: %s %.4f%s", done["name"], name, readout, task.main, value["mean"], spread)
-        save()
+            logger.info("%s, %s, %s: %s %.4f%s", model["name"], name, readout, task.main, value["mean"], spread)
+
+    def save(self) -> None:
+        """Write all results; the file is whole at any time."""
+        unfinished = self.arguments.out.with_name(self.arguments.out.name + ".part")
+        unfinished.write_text(json.dumps(self.results, indent=1))
+        os.replace(unfinished, self.arguments.out)
 
 
-def _zero_shot(encoder: Encoder, transpositions: int) -> ZeroShotKey | None:
-    if not isinstance(encoder, MT2Encoder) or "equivariant" not in encoder.model.config.class_tokens:
-        return None
-    if encoder.model.config.key_calibration is None or not hasattr(encoder.model, "key_head"):
-        return None
-    return ZeroShotKey(encoder, transpositions)
+def _zero_shot(encoder: Encoder, transpositions: int) -> list[Rule]:
+    if not isinstance(encoder, MT2Encoder) or not isinstance(encoder.model, MT2ForPreTraining):
+        return []
+    config = encoder.model.config
+    if "equivariant" not in config.class_tokens or config.key_calibration is None:
+        return []
+    return [ZeroShotKey(encoder, transpositions)]
 
 
 def _choose_tasks(names: Sequence[str], data: dict[str, Path]) -> dict[str, Task]:
@@ -205,7 +261,7 @@ def _choose_tasks(names: Sequence[str], data: dict[str, Path]) -> dict[str, Task
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    baselines = ", ".join([*RANDOM_MODELS, *STATISTICS, KRUMHANSL, "constant"])
+    baselines = ", ".join([*RANDOM_MODELS, *STATISTICS, *RULES, "constant"])
     parser.add_argument(
         "--model",
         nargs="+",
@@ -235,22 +291,23 @@ def main(argv: list[str] | None = None) -> None:
         tasks = _choose_tasks(arguments.tasks, folders)
         data = {name: task.load(folders[task.dataset]) for name, task in tasks.items()}
         results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"models": {}}
-
-        def save() -> None:
-            unfinished = arguments.out.with_name(arguments.out.name + ".part")
-            unfinished.write_text(json.dumps(results, indent=1))
-            os.replace(unfinished, arguments.out)
-
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         # What a rendered corpus follows from, so that it can be rendered again.
         settings = {name: folder / "settings.json" for name, folder in folders.items()}
         described = {name: json.loads(path.read_text()) for name, path in settings.items() if path.is_file()}
         results["data"] = results.get("data", {}) | described
-        results["versions"] = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-        for source in arguments.model:
-            probe_model(source, tasks, data, results["models"].setdefault(source, {}), save, arguments)
+        benchmark = Benchmark(arguments, tasks, data, results)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    for source in arguments.model:
+        try:
+            benchmark.run_model(source)
+        except (ValueError, OSError) as error:
+            benchmark.failures.append(f"{source}: {error}")
+            logger.error("%s: failed: %s", source, error)
     print(f"scores in {arguments.out}; a table: python -m mt2_music.train.probing.report {arguments.out}")
+    if benchmark.failures:
+        raise SystemExit("\n".join(["not everything could be scored:", *benchmark.failures]))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The benchmark's tasks, one entry each."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mt2_music.train.synth.corpus import read_rows
 from mt2_music.train.synth.score import Beat, Segment
 
 from . import loaders
@@ -50,17 +50,15 @@ def load_corpus_clips(label: Callable[[dict[str, Any]], Any], root: Path) -> Spl
         root: folder of the corpus.
 
     Raises:
-        MissingDataError: there is no finished corpus.
-        ValueError: no row has the label.
+        FileNotFoundError: there is no corpus, or it was not finished.
+        ValueError: a split has no row with the label.
     """
-    rows_file = require(root / "rows.jsonl", "corpus", CORPUS_LAYOUT)
+    require(root / "rows.jsonl", "corpus", CORPUS_LAYOUT)
     splits: Splits = {name: [] for name in SPLITS}
-    for line in rows_file.read_text().splitlines():
-        row = json.loads(line)
+    for row in read_rows(root):
         value = label(row)
         if value is not None:
-            path = require(root / row["file"], "corpus", CORPUS_LAYOUT)
-            splits[row["split"]].append(Clip(path, value, row["piece"]))
+            splits[row["split"]].append(Clip(root / row["file"], value, row["piece"]))
     if not all(splits.values()):
         raise ValueError(
             f"{root} has too few labelled rows: { ({name: len(clips) for name, clips in splits.items()}) }"
@@ -93,12 +91,13 @@ def _corpus(label: Callable[[dict[str, Any]], Any], head: Head, metric: str, mai
 
 
 MIREX_KEY = "MIREX audio key detection; weights as in mir_eval (Raffel et al. 2014)"
+DOWNBEATS = Beats(downbeats=True, min_gap_seconds=0.5)
 PROTOCOL = "one linear layer on the frozen output, as Kong et al. 2025"
 TASKS: dict[str, Task] = {
     "corpus-key": _corpus(_key, Keys(), "key", "mirex", MIREX_KEY),
     "corpus-chord": _corpus(_chords, Chords(), "chord", "majmin", "25 classes a frame; mir_eval.chord"),
     "corpus-beat": _corpus(_beats, Beats(), "beat", "f1", "F1 at 70 ms; Davies et al. 2009, mir_eval.beat"),
-    "corpus-downbeat": _corpus(_beats, Beats(downbeats=True, min_gap_seconds=0.5), "beat", "f1", "as beats"),
+    "corpus-downbeat": _corpus(_beats, DOWNBEATS, "beat", "f1", "as beats"),
     "corpus-tempo": _corpus(lambda row: row["tempo"], Tempo(), "tempo", "acc1", "Gouyon et al. 2006"),
     "corpus-instrument": _corpus(_instruments, Tags(), "multilabel", "map", "families of General MIDI; " + PROTOCOL),
     "corpus-pitch": _corpus(_pitch, Classes(), "accuracy", "accuracy", "single notes; " + PROTOCOL),
@@ -119,6 +118,7 @@ TASKS: dict[str, Task] = {
     "gtzan-genre": Task(
         "gtzan", loaders.load_gtzan_genre, Classes(), "accuracy", "accuracy", "fault-filtered; Kereliuk et al. 2015"
     ),
+    "gtzan-downbeat": Task("gtzan-rhythm", loaders.load_gtzan_rhythm, DOWNBEATS, "beat", "f1", "Marchand et al. 2015"),
     "gtzan-beat": Task("gtzan-rhythm", loaders.load_gtzan_rhythm, Beats(), "beat", "f1", "Marchand et al. 2015"),
     "nsynth-instrument": Task(
         "nsynth", loaders.load_nsynth_instrument, Classes(), "accuracy", "accuracy", "11 families; Engel et al. 2017"
@@ -129,6 +129,7 @@ TASKS: dict[str, Task] = {
         "emomusic", loaders.load_emomusic, Numbers(), "r2", "r2", "arousal, valence; Soleymani et al. 2013"
     ),
     "ballroom-beat": Task("ballroom", loaders.load_ballroom_beats, Beats(), "beat", "f1", "Krebs et al. 2013"),
+    "ballroom-downbeat": Task("ballroom", loaders.load_ballroom_beats, DOWNBEATS, "beat", "f1", "Krebs et al. 2013"),
     "ballroom-tempo": Task("ballroom", loaders.load_ballroom_tempo, Tempo(), "tempo", "acc1", "Gouyon et al. 2006"),
     "jamendo": Task(
         "jamendo", loaders.load_mtg_jamendo, Tags(), "multilabel", "map", "top 50 tags; Bogdanov et al. 2019"

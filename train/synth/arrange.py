@@ -8,7 +8,7 @@ import numpy as np
 
 from .score import NO_CHORD, Beat, Note, Score, Segment, in_order, parse_pitch_class
 
-# Semitones above the root, by the shorthand of Harte's syntax; the third entry acts as the fifth.
+# Semitones above the root, by the shorthand of Harte's syntax: root, third, fifth, others.
 QUALITIES = {
     "maj": (0, 4, 7),
     "min": (0, 3, 7),
@@ -27,7 +27,6 @@ QUALITIES = {
     "9": (0, 4, 7, 10, 2),
     "maj9": (0, 4, 7, 11, 2),
     "min9": (0, 3, 7, 10, 2),
-    "sus4(b7)": (0, 5, 7, 10),
 }
 DEGREES = {"1": 0, "2": 2, "3": 4, "4": 5, "5": 7, "6": 9, "7": 11, "9": 2, "11": 5, "13": 9}
 KICK, SNARE, RIM, HAT, OPEN_HAT, CRASH = 36, 38, 37, 42, 46, 49
@@ -37,10 +36,10 @@ def chord_tones(label: str) -> tuple[list[int], int]:
     """Read a chord in Harte's syntax.
 
     Args:
-        label: such as "Eb:min7/b3". A shorthand we do not know is played as the triad it begins with.
+        label: such as "Eb:min7/b3" or "G:7(*5,b5)". A shorthand we do not know counts as the triad it begins with.
 
     Returns:
-        Pitch classes, the root first and the fifth third, and the pitch class of the bass; nothing and -1 of "N".
+        Pitch classes, the root first, and the pitch class of the bass; nothing and -1 of "N".
 
     Raises:
         ValueError: not a chord.
@@ -50,17 +49,27 @@ def chord_tones(label: str) -> tuple[list[int], int]:
     name, _, degree = label.partition("/")
     root_name, _, quality = name.partition(":")
     root = parse_pitch_class(root_name)
-    known = [shorthand for shorthand in QUALITIES if (quality or "maj").startswith(shorthand)]
+    shorthand, _, changes = (quality or "maj").partition("(")
+    known = [name for name in QUALITIES if shorthand.startswith(name)]
     if not known:
         raise ValueError(f"unknown chord {label!r}")
-    intervals = QUALITIES[max(known, key=len)]
-    bass = 0
-    if degree:
-        number = degree.lstrip("b#")
-        if number not in DEGREES:
-            raise ValueError(f"unknown bass in chord {label!r}")
-        bass = DEGREES[number] + degree.count("#") - degree.count("b")
+    intervals = list(QUALITIES[max(known, key=len)])
+    for change in changes.rstrip(")").split(",") if changes else ():
+        interval = _interval(change.lstrip("*"), label)
+        if change.startswith("*"):
+            intervals = [other for other in intervals if other != interval]
+        elif interval not in intervals:
+            intervals.append(interval)
+    bass = _interval(degree, label) if degree else 0
     return [(root + interval) % 12 for interval in intervals], (root + bass) % 12
+
+
+def _interval(degree: str, label: str) -> int:
+    """Semitones above the root of a degree such as "b3"."""
+    number = degree.lstrip("b#")
+    if number not in DEGREES:
+        raise ValueError(f"unknown degree {degree!r} in chord {label!r}")
+    return (DEGREES[number] + degree.count("#") - degree.count("b")) % 12
 
 
 def accompany(
@@ -166,7 +175,9 @@ def _play_chord(voicing: list[int], bounds: list[float], style: int, pulses: int
 
 
 def _play_bass(pitch_classes: list[int], bass: int, bounds: list[float], style: int) -> list[Note]:
-    low, fifth = 36 + (bass - 36) % 12, 36 + (pitch_classes[2] - 36) % 12
+    low, third, fifth = (
+        36 + (pc - 36) % 12 for pc in (bass, pitch_classes[1], pitch_classes[min(2, len(pitch_classes) - 1)])
+    )
     start, end = bounds[0], bounds[-1]
     if style == 0 or len(bounds) == 2:
         return [Note(start, start + 0.9 * (end - start), low, 84, "bass")]
@@ -176,7 +187,7 @@ def _play_bass(pitch_classes: list[int], bass: int, bounds: list[float], style: 
             Note(start, start + 0.9 * (middle - start), low, 86, "bass"),
             Note(middle, middle + 0.9 * (end - middle), fifth, 78, "bass"),
         ]
-    walk = [low, fifth] if style == 2 else [low, 36 + (pitch_classes[1] - 36) % 12, fifth, low]
+    walk = [low, fifth] if style == 2 else [low, third, fifth, low]
     return [
         Note(left, left + 0.8 * (right - left), walk[index % len(walk)], 80, "bass")
         for index, (left, right) in enumerate(zip(bounds, bounds[1:], strict=False))

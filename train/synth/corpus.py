@@ -9,12 +9,14 @@ and the test split is played with a SoundFont that occurs nowhere else.
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,12 @@ from mt2_music.train.splits import SPLITS
 
 from .render import find_soundfonts
 from .rows import GENERATED, NOTE_SECONDS, SAMPLING_RATE, SINGLE_NOTES, Recipe, render_row, row_id
-from .sources import SOURCES
+from .sources import SOURCES, Source
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_FILE, ROWS_FILE, LEFT_OUT_FILE = "settings.json", "rows.jsonl", "left_out.json"
+RENDERER = 1  # to be raised when the same settings would give other rows
 MAX_FAILURES = 0.5  # share of rows that may fail before the corpus is given up
 
 
@@ -39,6 +42,19 @@ def plan(recipe: Recipe, hours: float) -> list[tuple[str, int]]:
     num_music = max(1, round(hours * 3600 / (recipe.seconds + NOTE_SECONDS)))
     music = [(names[row % len(names)], row // len(names)) for row in range(num_music)]
     return [row for number, one in enumerate(music) for row in (one, (SINGLE_NOTES, number))]
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a finished corpus as they are in its file, with the fields that `load_corpus` describes.
+
+    Raises:
+        FileNotFoundError: there is none, or it was not finished.
+    """
+    if not (folder / ROWS_FILE).is_file():
+        raise FileNotFoundError(f"no corpus in {folder}: {ROWS_FILE} is missing")
+    if not (folder / LEFT_OUT_FILE).is_file():
+        raise FileNotFoundError(f"the corpus in {folder} is not finished: render it again with the same settings")
+    return list(_finished_rows(folder))
 
 
 def load_corpus(folder: str | Path, split: str) -> Any:
@@ -55,15 +71,13 @@ def load_corpus(folder: str | Path, split: str) -> Any:
         Times are in seconds; what is not known is None or empty.
 
     Raises:
-        FileNotFoundError: there is no corpus.
+        FileNotFoundError: there is no finished corpus.
         ValueError: no such split.
     """
     from datasets import Audio, Dataset, Features, List, Value
 
     folder = Path(folder)
-    if not (folder / ROWS_FILE).is_file():
-        raise FileNotFoundError(f"no corpus in {folder}: {ROWS_FILE} is missing")
-    rows = [row for row in _finished_rows(folder) if row["split"] == split]
+    rows = [row for row in read_rows(folder) if row["split"] == split]
     if not rows:
         raise ValueError(f"no rows in split {split!r} of {folder}")
     text, number, whole = Value("string"), Value("float64"), Value("int64")
@@ -104,6 +118,7 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
     for split in SPLITS:
         (recipe.folder / "audio" / split).mkdir(parents=True, exist_ok=True)
     _check_settings(recipe)
+    (recipe.folder / LEFT_OUT_FILE).unlink(missing_ok=True)  # written last: the mark of a finished corpus
     for unfinished in recipe.folder.glob("audio/*/*.part"):  # of a run that was killed
         unfinished.unlink()
     rows_planned = plan(recipe, hours)
@@ -127,9 +142,11 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
             if len(left_out) > 20 and len(left_out) > MAX_FAILURES * (len(rows) + len(left_out)):
                 pool.shutdown(cancel_futures=True)
                 raise ValueError(f"{len(left_out)} rows cannot be rendered; the last one: {left_out[-1]['error']}")
-    (recipe.folder / LEFT_OUT_FILE).write_text(json.dumps(left_out, indent=1))
     finished = [rows[name] for name in sorted(rows)]
     _write_rows(rows_file, finished)
+    unfinished = recipe.folder / f"{LEFT_OUT_FILE}.part"
+    unfinished.write_text(json.dumps(left_out, indent=1))
+    os.replace(unfinished, recipe.folder / LEFT_OUT_FILE)
     return finished
 
 
@@ -152,9 +169,10 @@ def _check_settings(recipe: Recipe) -> None:
     wanted = {
         "seed": recipe.seed,
         "seconds": recipe.seconds,
-        "soundfonts": {path.name: _content_hash(path) for path in recipe.soundfonts},
-        "test_soundfont": {recipe.test_soundfont.name: _content_hash(recipe.test_soundfont)},
-        "sources": {source.name: len(source.pieces) for source in recipe.sources},
+        "soundfonts": [[path.name, _content_hash(path)] for path in recipe.soundfonts],
+        "test_soundfont": [recipe.test_soundfont.name, _content_hash(recipe.test_soundfont)],
+        "sources": {source.name: [len(source.pieces), _pieces_hash(source)] for source in recipe.sources},
+        "renderer": RENDERER,
     }
     if path.exists():
         found = json.loads(path.read_text())
@@ -166,6 +184,11 @@ def _check_settings(recipe: Recipe) -> None:
         unfinished = path.with_suffix(".part")
         unfinished.write_text(json.dumps(wanted, indent=1))
         os.replace(unfinished, path)
+
+
+def _pieces_hash(source: Source) -> str:
+    listed = [f"{name} {path.stat().st_size}\n" for name, path in source.pieces]
+    return hashlib.sha256("".join(listed).encode()).hexdigest()[:16]
 
 
 def _content_hash(path: Path) -> str:
@@ -193,7 +216,9 @@ def main(argv: list[str] | None = None) -> None:
         )
         recipe = Recipe(arguments.output_dir, arguments.seed, arguments.seconds, soundfonts, test_soundfont, sources)
         rows = render(recipe, arguments.hours, arguments.workers)
-    except (ValueError, OSError) as error:
+    except BrokenProcessPool:
+        parser.error("a worker was killed, perhaps for lack of memory: start again with fewer --workers to go on")
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     splits = Counter(row["split"] for row in rows)
     total = sum(row["seconds"] for row in rows) / 3600
@@ -204,15 +229,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _choose_soundfonts(given: list[Path] | None, test: Path | None) -> tuple[tuple[Path, ...], Path]:
+    if importlib.util.find_spec("tinysoundfont") is None:
+        raise ValueError("rendering needs tinysoundfont: run `pip install --no-deps tinysoundfont`")
     found = given or find_soundfonts()
     for path in [*found, *([test] if test else [])]:
         if not path.is_file():
             raise ValueError(f"no such SoundFont: {path}")
     test = test or (found[-1] if found else None)
-    training = tuple(path for path in found if test is None or path.resolve() != test.resolve())
+    training = tuple(path for path in found if test is None or _content_hash(path) != _content_hash(test))
     if test is None or not training:
         raise ValueError(
-            f"a corpus needs at least two SoundFonts, one of them for the test split alone; found {len(found)}. "
+            f"a corpus needs at least two different SoundFonts, one for the test split alone; found {len(found)}. "
             "Install another, such as the package fluid-soundfont-gm of Debian and Ubuntu, or name "
             "them: --soundfonts A.sf2 B.sf2 --test_soundfont C.sf2"
         )

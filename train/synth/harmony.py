@@ -156,7 +156,7 @@ def _near_key(rng: np.random.Generator, tonic: int, mode: str) -> tuple[int, str
 def _chord_label(rng: np.random.Generator, tonic: int, mode: str, name: str, sevenths: bool, rich: bool) -> str:
     degree, quality = CHORDS[mode][name]
     if sevenths:
-        quality = "7" if name == "V" else SEVENTHS.get(quality, quality)
+        quality = "7" if name in ("V", "VII") else SEVENTHS.get(quality, quality)
     label = f"{key_name(tonic + degree, 'major').split()[0]}:{quality}"
     if rich and rng.random() < INVERSION_SHARE:
         third = "b3" if quality.startswith(("min", "dim", "hdim")) else "3"

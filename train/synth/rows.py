@@ -23,6 +23,7 @@ SAMPLING_RATE = 16000
 GENERATED, SINGLE_NOTES = "generated", "notes"
 NOTE_SECONDS = 2.0
 NOTE_PITCHES = (36, 84)  # lowest and highest of the single notes
+SOUNDS_AN_OCTAVE_LOW = (16,)  # the drawbar organ sounds its pitch and the octave below
 TRANSPOSITIONS = (-6, 5)
 STRETCH = (0.8, 1.25)
 DRUMS_SHARE = 0.5  # of scores without drums whose beats are known
@@ -93,7 +94,7 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
         "instruments": families(programs),
         "programs": [{"part": part, "program": program} for part, program in sorted(programs.items())],
         "key": score.key,
-        "key_share": _share_of_key(score),
+        "key_share": _share_of_key(score, seconds),
         "keys": [_rounded(key) for key in score.keys],
         "chords": [_rounded(chord) for chord in score.chords],
         "beats": [_rounded(beat) for beat in score.beats],
@@ -134,10 +135,12 @@ def _make_score(
         chords = () if "chords" in roles else score.chords
         if drums or chords:
             notes += accompany(rng, chords, score.beats, drums=drums)
+    elif "chords" not in roles:
+        score = replace(score, chords=())  # nobody plays them
     score = replace(score, notes=in_order(notes)).excerpt(0, recipe.seconds)
     if not any(note.role != "drums" for note in score.notes):
         raise ValueError(f"{path}: no notes in the excerpt")
-    return humanised(score, rng), f"{source}/{piece}", changes
+    return humanised(score, rng), piece, changes
 
 
 @lru_cache(maxsize=64)
@@ -148,7 +151,7 @@ def _read_score(read: Any, path: Path) -> Score:
 def _single_note(rng: np.random.Generator) -> tuple[Score, str, dict[str, Any]]:
     pitch = int(rng.integers(NOTE_PITCHES[0], NOTE_PITCHES[1] + 1))
     role = ("melody", "chords")[int(rng.integers(2))]
-    program = int(rng.choice(PROGRAMS[role]))
+    program = int(rng.choice([program for program in PROGRAMS[role] if program not in SOUNDS_AN_OCTAVE_LOW]))
     start, length = rng.uniform(0, 0.3), rng.uniform(0.5, 1.3)
     note = Note(float(start), float(start + length), pitch, int(rng.integers(50, 120)), role)
     changes = {"transposition": 0, "stretch": 1.0, "programs": {role: program}}
@@ -172,10 +175,10 @@ def _in_range(note: Note) -> Note:
     return replace(note, pitch=note.pitch + 12 * octaves) if not low <= note.pitch <= high else note
 
 
-def _share_of_key(score: Score) -> float | None:
-    total = sum(key.end - key.start for key in score.keys)
+def _share_of_key(score: Score, seconds: float) -> float | None:
+    """Share of the time with music in which the main key is known to hold."""
     in_key = sum(key.end - key.start for key in score.keys if key.label == main_key(score.keys))
-    return round(in_key / total, 4) if total else None
+    return min(1.0, round(in_key / min(seconds, score.duration), 4)) if score.keys else None
 
 
 def _rounded(item: Any) -> dict[str, Any]:

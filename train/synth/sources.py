@@ -25,6 +25,7 @@ BASS_BELOW = 50  # MIDI pitch; the lowest notes of a piano are its bass if they 
 BASS_MEAN_BELOW = 55  # the lowest part is a bass if its mean pitch lies below
 MAX_OVERLAP = 0.2  # share of notes of a melody or bass that may start while another one sounds
 BASS_PROGRAMS, LEAD_PROGRAMS = range(32, 40), range(80, 88)  # of General MIDI, counted from 0
+NO_TITLES = ("score", "song", "music", "melody", "lead sheet", "untitled")
 BASS_NAME = re.compile(r"\bbass\b", re.IGNORECASE)
 MELODY_NAME = re.compile(r"melod|vocal|voice|lead\b|solo|sopran|sing", re.IGNORECASE)
 CHORD = re.compile(
@@ -89,24 +90,18 @@ class SourceKind:
         return Source(self.name, tuple(pieces), self.read)
 
 
-def find_scores(folder: str | Path, kind: str) -> list[tuple[str, Path]]:
-    """Return names and paths of all pieces of a kind in a folder, in order, without parsing any.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no such piece, or `kind` is not one of `SOURCES`.
-    """
-    if kind not in SOURCES:
-        raise ValueError(f"unknown kind of scores {kind!r}; expected one of {', '.join(SOURCES)}")
-    return list(SOURCES[kind].find(folder).pieces)
-
-
 def title_of(path: Path) -> str:
     """Return the title that a file name states, so that versions of a tune share it: no accents, case or "(2)"."""
     decomposed = unicodedata.normalize("NFKD", path.stem).casefold()
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     words = re.sub(r"[\W_]+", " ", re.sub(r"['’]", "", re.sub(r"\(.*?\)", " ", plain))).split()
     return " ".join(words[1:] if words[:1] == ["the"] and words[1:] else words) or path.stem.casefold()
+
+
+def name_of_tune(path: Path) -> str:
+    """Name a piece after the title in its file name; after the whole path if that is no title, as of "1/score.mxl"."""
+    title = title_of(path)
+    return f"tune/{path.as_posix()}" if title in NO_TITLES or title.isdigit() else f"tune/{title}"
 
 
 def read_pop909(path: Path) -> Score:
@@ -186,24 +181,21 @@ SOURCES: dict[str, SourceKind] = {
             "pop909",
             "the data set POP909, with 001/001.mid and annotations beside it",
             lambda path: path.suffix == ".mid" and path.stem == path.parent.name,
-            lambda path: path.stem,
+            lambda path: f"pop909/{path.stem}",
             read_pop909,
         ),
         SourceKind(
-            "midi", "MIDI files", lambda path: path.suffix.lower() in (".mid", ".midi"), Path.as_posix, read_midi
+            "midi",
+            "MIDI files; those named after one tune count as one piece",
+            lambda path: path.suffix.lower() in (".mid", ".midi"),
+            name_of_tune,
+            read_midi,
         ),
         SourceKind(
             "musicxml",
-            "MusicXML files",
+            "MusicXML files, also lead sheets with chord symbols; those named after one tune count as one piece",
             lambda path: path.suffix.lower() in (".musicxml", ".mxl", ".xml"),
-            Path.as_posix,
-            read_musicxml,
-        ),
-        SourceKind(
-            "lead_sheets",
-            "MusicXML files that are named after the tune, so that two versions of it count as one piece",
-            lambda path: path.suffix.lower() in (".musicxml", ".mxl", ".xml"),
-            title_of,
+            name_of_tune,
             read_musicxml,
         ),
     )

@@ -1,0 +1,149 @@
+"""Answers without a probe: key templates on a chroma, the calibrated profile of MT2 itself, and steady tapping."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mt2_music.embed import key_calibration, mean_profile, rotate_to_c
+from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio
+from mt2_music.modeling_mt2 import MT2ForPreTraining
+from mt2_music.train.synth.score import key_name
+
+from .cache import EmbeddingCache
+from .clips import Clip, Splits
+from .encoders import Embedding, MT2Encoder, SpectrogramStatistics
+from .heads import Beats, Head, Keys
+
+# Ratings of the twelve pitch classes in a major and a minor context, the tonic first.
+# Source: Krumhansl & Kessler 1982, Tracing the dynamic changes in perceived tonal organization, Psychol. Review 89.
+RATINGS = {
+    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+}
+TAPPING_PERIODS = np.arange(0.2, 3.0, 0.02)  # seconds
+
+Score = Callable[[list[Any], list[Any]], float]
+
+
+class Rule(Protocol):
+    """A way to answer that needs no probe; `readout` is what the table calls it."""
+
+    name: str
+    identity: str
+    readout: str
+
+    def suits(self, head: Head) -> bool:
+        """Say whether it answers this kind of question."""
+
+    def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[Any]:
+        """Answer for all test clips; `score` may be asked about answers for validation clips."""
+
+
+class KrumhanslTemplates(SpectrogramStatistics):
+    """The key whose ratings correlate best with the mean chroma of the clip.
+
+    Source: Krumhansl 1990, Cognitive foundations of musical pitch.
+    """
+
+    readout = "no training"
+
+    def __init__(self) -> None:
+        super().__init__("chroma")
+
+    def suits(self, head: Head) -> bool:
+        """Name keys."""
+        return isinstance(head, Keys)
+
+    def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
+        """Name the keys of the test clips."""
+        cache = EmbeddingCache(cache_dir, self, with_frames=False)
+        return [correlate(cache(clip).vectors["statistics"][:12]) for clip in splits["test"]]
+
+
+def correlate(chroma: np.ndarray) -> str:
+    """Return the key whose template correlates best with a chroma (12,), C first."""
+    scores = {
+        key_name(tonic, mode): np.corrcoef(np.roll(ratings, tonic), chroma)[0, 1]
+        for mode, ratings in RATINGS.items()
+        for tonic in range(12)
+    }
+    return max(scores, key=lambda key: scores[key])
+
+
+class ZeroShotKey:
+    """The key signature that a calibrated MT2 names.
+
+    A profile knows signatures and no modes, so the answer is always the major key: right by "signature", and by the
+    MIREX weights the relative minor counts 0.3.
+
+    Args:
+        encoder: of a calibrated pre-training model.
+        transpositions: also pitch the music up by so many semitones up and down, turn the profiles back, and average.
+    """
+
+    readout = "zero-shot"
+
+    def __init__(self, encoder: MT2Encoder, transpositions: int = 0) -> None:
+        if not isinstance(encoder.model, MT2ForPreTraining):
+            raise ValueError(f"{encoder.name} has no key head")
+        key_calibration(encoder.model)
+        self.encoder = encoder
+        self.transpositions = transpositions
+        self.name = f"{encoder.name}-key"
+        self.sampling_rate = encoder.sampling_rate
+        settings = f"{encoder.model.config.key_calibration}-{transpositions}"
+        self.identity = self.fingerprint = f"{encoder.identity}-{settings}"
+
+    def suits(self, head: Head) -> bool:
+        """Name keys."""
+        return isinstance(head, Keys)
+
+    def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
+        """Name the keys of the test clips: the major keys of their signatures."""
+        cache = EmbeddingCache(cache_dir, self, with_frames=False)
+        cache.fill(splits["test"])
+        profiles = [cache(clip).vectors["profile"] for clip in splits["test"]]
+        return [key_name(int(profile.argmax()), "major") for profile in profiles]
+
+    @torch.no_grad()
+    def embed(self, waveform: np.ndarray) -> Embedding:
+        """Return the profile of one clip, C first."""
+        model = self.encoder.model
+        assert isinstance(model, MT2ForPreTraining)
+        features = self.encoder.extractor.extract(torch.from_numpy(waveform)[None])[0]
+        profile = mean_profile(model, features, self.transpositions)
+        return Embedding({"profile": rotate_to_c(profile, key_calibration(model)).numpy()})
+
+
+class Tapping:
+    """Beats at one period for all clips, the one that does best on validation: the floor of beat tracking."""
+
+    name = identity = "tapping"
+    readout = "no training"
+
+    def suits(self, head: Head) -> bool:
+        """Tap beats and downbeats."""
+        return isinstance(head, Beats)
+
+    def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[list[float]]:  # noqa: ARG002
+        """Tap through the test clips."""
+        truth = [head.reference(clip.label) for clip in splits["validation"]]
+        lengths = [_seconds(clip) for clip in splits["validation"]]
+        period = max(TAPPING_PERIODS, key=lambda tried: score([_taps(tried, length) for length in lengths], truth))
+        return [_taps(period, _seconds(clip)) for clip in splits["test"]]
+
+
+def _taps(period: float, seconds: float) -> list[float]:
+    return [float(time) for time in np.arange(period / 2, seconds, period)]
+
+
+def _seconds(clip: Clip) -> float:
+    with open_audio(clip.path) as sound:
+        whole = sound.frames / sound.samplerate - clip.start
+    return whole if clip.seconds is None else min(whole, clip.seconds)
+
+
+RULES: dict[str, Callable[[], Rule]] = {"krumhansl": KrumhanslTemplates, "tapping": Tapping}
