@@ -63,7 +63,7 @@ def test_commands_run(folder):
         elif "mt2_music.train.synth.corpus" in words:  # shortened, and with SoundFonts that every machine has
             banks = ["--soundfonts", "first.sf2", "--test_soundfont", "second.sf2"]
             if find_soundfont() is not None:
-                python(*words[1:], "--hours", "0.05", "--seconds", "8", *banks, cwd=folder)
+                python(*words[1:], "--hours", "0.06", "--seconds", "8", *banks, cwd=folder)
         elif "mt2_music.train.probing.run" in words:
             if find_soundfont() is not None:
                 python(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)

@@ -17,11 +17,13 @@ from .clips import Clip, Splits
 from .encoders import Embedding
 from .heads import Head
 
-WEIGHT_DECAYS = (0.0, 0.3, 1.0, 10.0)
+# Of tasks on clips, of tasks in time: frames are many, and hardly need to be held back.
+WEIGHT_DECAYS = {False: (0.0, 0.3, 1.0, 10.0), True: (0.0, 0.3)}
 LEARNING_RATE = 3e-3
-BATCH_SIZES = {False: 128, True: 1024}  # of clips, of frames
-MAX_STEPS = 4000
-LOOKS = {*range(5, 100, 5), *range(100, MAX_STEPS + 1, 100)}  # steps at which the validation loss is looked at
+BATCH_SIZES = {False: 128, True: 1024}
+MAX_STEPS = {False: 4000, True: 2000}
+MAX_HELD_OUT = 50_000  # validation frames that the loss is looked at for; the metric sees all
+LOOKS = {*range(5, 100, 5), *range(100, max(MAX_STEPS.values()) + 1, 100)}  # steps at which it is looked at
 PATIENCE = 5  # looks without gain before the end, once past the first hundred steps
 MAX_VALUES = 80_000_000  # of the training frames kept in memory, a third of a gigabyte; more are drawn at random
 
@@ -76,8 +78,14 @@ def probe(
     inputs.sub_(mean).div_(deviation)
     held_out, held_out_targets = _examples(features, splits["validation"], readout, head, rng)
     held_out.sub_(mean).div_(deviation)
+    if len(held_out) > MAX_HELD_OUT:
+        kept = torch.from_numpy(rng.permutation(len(held_out))[:MAX_HELD_OUT])
+        held_out, held_out_targets = held_out[kept], held_out_targets[kept]
     (layer, _), weight_decay = min(
-        ((_fit(inputs, targets, held_out, held_out_targets, head, decay, seed), decay) for decay in WEIGHT_DECAYS),
+        (
+            (_fit(inputs, targets, held_out, held_out_targets, head, decay, seed), decay)
+            for decay in WEIGHT_DECAYS[head.in_time]
+        ),
         key=lambda fitted: fitted[0][1],
     )
     read = partial(_logits, features, readout=readout, head=head, layer=layer, mean=mean, deviation=deviation)
@@ -161,7 +169,7 @@ def _fit(
     batch_size = min(BATCH_SIZES[head.in_time], len(inputs))
     best_loss, best_state, looks = float("inf"), {name: v.clone() for name, v in layer.state_dict().items()}, 0
     order = torch.empty(0, dtype=torch.long)
-    for step in range(1, MAX_STEPS + 1):
+    for step in range(1, MAX_STEPS[head.in_time] + 1):
         if len(order) < batch_size:
             order = torch.randperm(len(inputs), generator=generator)
         batch, order = order[:batch_size], order[batch_size:]
