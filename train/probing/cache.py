@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -76,7 +77,7 @@ class EmbeddingCache:
             return
         embedding = self.encoder.embed(load_clip(clip, self.encoder.sampling_rate))
         vectors = {name: value.astype(np.float32) for name, value in embedding.vectors.items()}
-        frames = {}
+        frames: dict[str, np.ndarray] = {}
         if self.with_frames:
             with np.errstate(over="ignore"):
                 frames = {name: value.astype(np.float16) for name, value in embedding.frames.items()}
@@ -85,7 +86,7 @@ class EmbeddingCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.with_frames:
             _save(_frames_beside(path), frames)
-        _save(path, vectors | {FRAME_RATE: np.float64(embedding.frame_rate)})
+        _save(path, {**vectors, FRAME_RATE: np.array(embedding.frame_rate)})
 
 
 class _StoredFrames(Mapping):
@@ -110,7 +111,7 @@ def _frames_beside(path: Path) -> Path:
     return path.with_suffix(".frames.npz")
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     with unfinished.open("wb") as file:
         np.savez(file, **arrays)

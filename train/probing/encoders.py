@@ -142,7 +142,8 @@ class MT2Encoder:
         self.name = name
         self.extractor = extractor
         self.sampling_rate = extractor.sampling_rate
-        self.model = model.to(device).eval()
+        self.model = model.eval()
+        self.model.to(torch.device(device))
         self.encoder: MT2Model = model.mt2 if isinstance(model, MT2ForPreTraining) else model
         depth = model.config.num_hidden_layers
         if any(not 0 <= layer <= depth for layer in layers):
@@ -165,7 +166,8 @@ class MT2Encoder:
         features = self.extractor.extract(torch.from_numpy(waveform)[None].to(device))
         outputs = self.encoder(features, output_hidden_states=bool(self.layers))
         tokens = self.encoder.config.class_tokens
-        vectors, frames = {}, {}
+        vectors: dict[str, np.ndarray] = {}
+        frames: dict[str, np.ndarray] = {}
         states = {f"@{layer}": outputs.hidden_states[layer][0] for layer in self.layers}
         output = {"equivariant": outputs.equivariant_embeds, "contrastive": outputs.contrastive_embeds}
         states[""] = torch.cat([*(output[token] for token in tokens), outputs.last_hidden_state[0]])
@@ -333,7 +335,7 @@ def load_encoder(
         raise ValueError(f"{source} is neither a baseline nor a model that can be loaded: {error}") from error
     if config.model_type == MT2Config.model_type:
         whole = MT2ForPreTraining.__name__ in (config.architectures or ())
-        loaded = load_model(MT2ForPreTraining if whole else MT2Model, source)
+        loaded: Any = load_model(MT2ForPreTraining if whole else MT2Model, source)
         extractor = MT2FeatureExtractor.from_pretrained(source)
         return MT2Encoder(loaded, extractor, Path(source).name, _layers(layers, config), device)
     return TransformersEncoder(source, _layers(layers, config), trust_remote_code, device)

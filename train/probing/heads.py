@@ -319,7 +319,7 @@ class Beats:
         step = times[1] - times[0] if len(times) > 1 else 1.0
         reach = max(1, round(self.min_gap_seconds / step))
         found = []
-        for frame in np.flatnonzero(probability >= self.threshold):
+        for frame in map(int, np.flatnonzero(probability >= self.threshold)):
             left, right = max(0, frame - reach), min(len(probability), frame + reach + 1)
             # The first of equal frames is the peak.
             if left + int(probability[left:right].argmax()) != frame:
