@@ -52,8 +52,8 @@ def probe(
     """Fit, choose and score one linear layer.
 
     The layer is trained with Adam until the validation loss stops falling, once with every weight decay; the one with
-    the lowest validation loss is scored on test. Where a head can answer in several ways, the main metric on
-    validation chooses one.
+    the best main metric on validation is scored on test. Where a head can answer in several ways, the same metric
+    chooses one.
 
     Args:
         features: embedding of a clip.
@@ -81,16 +81,17 @@ def probe(
     if len(held_out) > MAX_HELD_OUT:
         kept = torch.from_numpy(rng.permutation(len(held_out))[:MAX_HELD_OUT])
         held_out, held_out_targets = held_out[kept], held_out_targets[kept]
-    (layer, _), weight_decay = min(
-        (
-            (_fit(inputs, targets, held_out, held_out_targets, head, decay, seed), decay)
-            for decay in WEIGHT_DECAYS[head.in_time]
-        ),
-        key=lambda fitted: fitted[0][1],
-    )
-    read = partial(_logits, features, readout=readout, head=head, layer=layer, mean=mean, deviation=deviation)
-    validation, head = _choose_variant(head, read(splits["validation"]), splits["validation"], metric, main_metric)
-    answers = [head.answer(*of_clip) for of_clip in read(splits["test"])]
+    best: tuple[float, float, torch.nn.Linear, Head] | None = None
+    read = partial(_logits, features, readout=readout, head=head, mean=mean, deviation=deviation)
+    for weight_decay in WEIGHT_DECAYS[head.in_time]:
+        layer = _fit(inputs, targets, held_out, held_out_targets, head, weight_decay, seed)
+        logits = read(splits["validation"], layer=layer)
+        score, variant = _choose_variant(head, logits, splits["validation"], metric, main_metric)
+        if best is None or score > best[0]:
+            best = score, weight_decay, layer, variant
+    assert best is not None
+    validation, weight_decay, layer, head = best
+    answers = [head.answer(*of_clip) for of_clip in read(splits["test"], layer=layer)]
     test = metric(answers, [head.reference(clip.label) for clip in splits["test"]])
     return ProbeResult(test, validation, weight_decay)
 
@@ -157,8 +158,8 @@ def _fit(
     head: Head,
     weight_decay: float,
     seed: int,
-) -> tuple[torch.nn.Linear, float]:
-    """Return the layer where its validation loss was lowest, and that loss."""
+) -> torch.nn.Linear:
+    """Return the layer as it was when its validation loss was lowest."""
     generator = torch.Generator().manual_seed(seed)
     layer = torch.nn.Linear(inputs.shape[1], head.num_outputs)
     torch.nn.init.zeros_(layer.weight)  # what is not learned is not answered, not even by the shape of noise
@@ -187,7 +188,7 @@ def _fit(
         if looks >= PATIENCE:
             break
     layer.load_state_dict(best_state)
-    return layer, best_loss
+    return layer
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from .tasks import TASKS, Task
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("mt2-music", "torch", "transformers", "numpy", "mir_eval", "scikit-learn")
-PROTOCOL = [WEIGHT_DECAYS, LEARNING_RATE, BATCH_SIZES, MAX_STEPS, PATIENCE]
+PROTOCOL = ["metric", WEIGHT_DECAYS, LEARNING_RATE, BATCH_SIZES, MAX_STEPS, PATIENCE]
 Scores = dict[str, Any]
 
 
