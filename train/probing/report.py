@@ -104,7 +104,7 @@ def plot_bars(models: dict[str, dict[str, Any]], path: Path) -> None:
         place += 1
     axes.set_yticks(ticks, labels, fontsize=6)
     axes.set_xlim(0, 1)
-    axes.invert_yaxis()
+    axes.set_ylim(place - 1, -1)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
