@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,17 +44,6 @@ def embed(arguments: argparse.Namespace) -> int:
     arrays = {name: np.stack([vectors[name] for _, vectors in done]) for name in done[0][1]}
     write_npz(arguments.output, files=np.array([file for file, _ in done]), **arrays)
     return int(len(done) < len(arguments.files))
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays so that the file is either complete or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def key(arguments: argparse.Namespace) -> int:

@@ -18,13 +18,12 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resa
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .calibrate import calibrate_key
-from .synth.corpus import read_rows
+from .synth.corpus import key_of, read_rows
 from .synth.score import signature
 
 logger = logging.getLogger(__name__)
 
 PROBE_ROWS = 96  # pieces of the corpus that are listened to
-MIN_KEY_SHARE = 0.6  # a piece that is in its main key for less of its time has no one key
 NEIGHBOURS = 5
 
 
@@ -75,15 +74,15 @@ class OnlineProbe(TrainerCallback):
         corpus: folder of a rendered corpus; pieces of its validation split are taken.
         extractor: the front end.
         every: steps between two looks.
+        log: where the scores of a look go, such as `Trainer.log`.
     """
 
-    def __init__(self, corpus: str | Path, extractor: MT2FeatureExtractor, every: int) -> None:
+    def __init__(self, corpus: str | Path, extractor: MT2FeatureExtractor, every: int, log: Any = None) -> None:
         self.every = every
         self.extractor = extractor
-        self._log: Any = None
+        self._log = log
         corpus = Path(corpus).expanduser()
-        rows = [row for row in read_rows(corpus) if row["split"] == "validation" and row["key"]]
-        rows = [row for row in rows if row["key_share"] >= MIN_KEY_SHARE]
+        rows = [row for row in read_rows(corpus) if row["split"] == "validation" and key_of(row)]
         if len(rows) <= NEIGHBOURS:
             raise ValueError(f"{corpus} has only {len(rows)} validation pieces with a key: too few to probe")
         self.rows = rows[:: max(1, len(rows) // PROBE_ROWS)][:PROBE_ROWS]
@@ -135,7 +134,3 @@ class OnlineProbe(TrainerCallback):
             if self._log is not None:
                 self._log(scores)
         return control
-
-    def report_to(self, log: Any) -> None:
-        """Say where scores go: a function of a dictionary, such as `Trainer.log`."""
-        self._log = log

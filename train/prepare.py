@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -22,6 +21,7 @@ import pyarrow
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
+from mt2_music.files import whole_file, write_whole
 
 from .data import LeftOut, Sources, Track, Tracks, find_files, find_rows, load_named_dataset
 
@@ -59,7 +59,7 @@ def prepare(sources: Sources, output_dir: str | Path, workers: int | None = None
     begun = output_dir / SETTINGS_FILE
     if begun.exists() and json.loads(begun.read_text()) != settings:
         raise ValueError(f"{output_dir} was begun with other sounds: use another folder")
-    _write_json(begun, settings)
+    write_whole(begun, json.dumps(settings, indent=1))
     for unfinished in output_dir.glob("*.part"):  # of a run that was killed
         unfinished.unlink()
     todo = [shard for shard in range(len(parts)) if not (output_dir / _shard_name(shard)).exists()]
@@ -79,9 +79,8 @@ def prepare(sources: Sources, output_dir: str | Path, workers: int | None = None
 def _write_shard(folder: Path, open_source: Any, shard: int, sounds: list[tuple[str, Any]]) -> int:
     """Write one shard, and before it the list of what it lacks; return how many sounds it was made from."""
     path = folder / _shard_name(shard)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
     left_out = []
-    try:
+    with whole_file(path) as unfinished:
         with pyarrow.OSFile(str(unfinished), "wb") as file, pyarrow.ipc.new_stream(file, SCHEMA) as writer:
             for name, source in sounds:
                 try:
@@ -93,10 +92,7 @@ def _write_shard(folder: Path, open_source: Any, shard: int, sounds: list[tuple[
                 row = pyarrow.LargeListArray.from_arrays(offsets, pyarrow.array(samples))
                 # One batch a track, so that each lies in one piece.
                 writer.write_batch(pyarrow.record_batch([pyarrow.array([name]), row], schema=SCHEMA))
-        _write_json(path.with_suffix(".json"), [asdict(item) for item in left_out])
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_whole(path.with_suffix(".json"), json.dumps([asdict(item) for item in left_out], indent=1))
     return len(sounds)
 
 
@@ -193,12 +189,6 @@ def _left_out(folder: Path, shards: int) -> list[LeftOut]:
 
 def _shard_name(shard: int) -> str:
     return f"shard-{shard:05d}.arrow"
-
-
-def _write_json(path: Path, content: Any) -> None:
-    unfinished = path.with_suffix(f".json.{os.getpid()}.part")
-    unfinished.write_text(json.dumps(content, indent=1))
-    os.replace(unfinished, path)
 
 
 def main(argv: list[str] | None = None) -> None:

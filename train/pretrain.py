@@ -30,13 +30,8 @@ logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "pretrain_settings.json"
 LEFT_OUT_FILE = "left_out.json"
-PLACES = (
-    "audio_dir",
-    "prepared_dir",
-    "preset",
-    "probe_corpus",
-    "probe_steps",
-)  # may change in a run, as long as the tracks are the same
+# May change in a run, as long as the tracks are the same.
+PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
 # Settings that decide what is computed: a run cannot go on under others.
 BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
@@ -150,19 +145,18 @@ def main(argv: list[str] | None = None) -> None:
     stop = StopOnSignal()
     trainer.add_callback(stop)
     if arguments.probe_corpus is not None:
-        probe = OnlineProbe(arguments.probe_corpus, extractor, arguments.probe_steps)
-        probe.report_to(trainer.log)
-        trainer.add_callback(probe)
+        trainer.add_callback(OnlineProbe(arguments.probe_corpus, extractor, arguments.probe_steps, trainer.log))
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint)
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    if stop.asked and trainer.state.global_step < training.max_steps:
-        logger.info("stopped at step %d of %d; start again to go on", trainer.state.global_step, training.max_steps)
-    else:
-        trainer.save_model()
-        trainer.save_state()
+        if stop.asked and trainer.state.global_step < training.max_steps:
+            step = trainer.state.global_step
+            logger.info("stopped at step %d of %d; start again to go on", step, training.max_steps)
+        else:
+            trainer.save_model()
+            trainer.save_state()
     del trainer, model
     gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
     if torch.distributed.is_initialized():

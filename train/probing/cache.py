@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.files import content_hash, write_npz
 
 from .clips import Clip
 from .encoders import Embedding, Encoder
@@ -85,8 +83,8 @@ class EmbeddingCache:
             raise ValueError(f"{self.encoder.name} gave values for {clip.path} that are not finite, or above 65504")
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.with_frames:
-            _save(_frames_beside(path), frames)
-        _save(path, {**vectors, FRAME_RATE: np.array(embedding.frame_rate)})
+            write_npz(_frames_beside(path), **frames)
+        write_npz(path, **vectors, **{FRAME_RATE: np.array(embedding.frame_rate)})
 
 
 class _StoredFrames(Mapping):
@@ -111,17 +109,10 @@ def _frames_beside(path: Path) -> Path:
     return path.with_suffix(".frames.npz")
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    with unfinished.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(unfinished, path)
-
-
 def content_of(clip: Clip) -> str:
     """Return a hash of what is heard in a clip: the file's content and the part of it."""
     part = json.dumps([clip.start, clip.seconds]) if clip.start or clip.seconds is not None else ""
-    return hashlib.sha256((_content(clip.path) + part).encode()).hexdigest()[:32]
+    return hashlib.sha256((content_hash(clip.path) + part).encode()).hexdigest()[:32]
 
 
 def load_clip(clip: Clip, sampling_rate: int) -> np.ndarray:
@@ -142,8 +133,3 @@ def load_clip(clip: Clip, sampling_rate: int) -> np.ndarray:
     if not len(audio):
         raise ValueError(f"{clip.path} holds no audio at {clip.start} s")
     return resample(audio.mean(axis=1), rate, sampling_rate)
-
-
-@cache
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

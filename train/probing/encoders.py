@@ -150,12 +150,9 @@ class MT2Encoder:
             raise ValueError(f"layers {list(layers)} of a model that has 0 to {depth}")
         self.layers = tuple(layers)
         config = {key: value for key, value in model.config.to_dict().items() if not key.startswith("_")}
-        weights = hashlib.sha256()
-        for key, tensor in sorted(self.encoder.state_dict().items()):
-            weights.update(key.encode() + tensor.detach().float().cpu().numpy().tobytes())
         settings = [config[key] for key in sorted(config) if key not in ("transformers_version", "dtype", "auto_map")]
         self.identity = _fingerprint(
-            json.dumps(settings, default=str), weights.hexdigest(), extractor.to_json_string(), *OWN_CODE
+            json.dumps(settings, default=str), _weights_hash(self.encoder), extractor.to_json_string(), *OWN_CODE
         )
         self.fingerprint = _fingerprint(self.identity, str(self.layers))
 
@@ -209,11 +206,8 @@ class TransformersEncoder:
         self.layers = tuple(layers)
         ratio = getattr(self.model.config, "inputs_to_logits_ratio", None)
         self.frame_rate = self.sampling_rate / ratio if ratio else 0.0
-        weights = hashlib.sha256()
-        for key, tensor in sorted(self.model.state_dict().items()):
-            weights.update(key.encode() + tensor.detach().float().cpu().numpy().tobytes())
         config = self.model.config.to_json_string()
-        self.identity = _fingerprint(weights.hexdigest(), config, self.extractor.to_json_string(), *OWN_CODE)
+        self.identity = _fingerprint(_weights_hash(self.model), config, self.extractor.to_json_string(), *OWN_CODE)
         self.fingerprint = _fingerprint(self.identity, str(self.layers))
         depth = getattr(model.config, "num_hidden_layers", 0)
         if any(not 0 <= layer <= depth for layer in self.layers):
@@ -343,6 +337,13 @@ def load_encoder(
 
 def _layers(layers: Sequence[int] | None, config: Any) -> Sequence[int]:
     return range(getattr(config, "num_hidden_layers", -1) + 1) if layers is None else layers
+
+
+def _weights_hash(model: torch.nn.Module) -> str:
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return weights.hexdigest()
 
 
 def _fingerprint(*parts: str) -> str:

@@ -9,7 +9,6 @@ completes what is missing: after a run that was broken off, or for more models, 
 import argparse
 import json
 import logging
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mt2_music.files import write_whole
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .cache import EmbeddingCache, content_of
@@ -194,44 +194,39 @@ class Benchmark:
 
     def _run_task(self, name: str, model: dict[str, Any], encoder: Encoder | None, rules: list[Rule]) -> None:
         task, splits, cache_dir = self.tasks[name], self.data[name], self.arguments.cache_dir
-        scores = model["tasks"].setdefault(name, {})
-        if scores.get("of") != self.identities[name]:
-            if scores:
-                logger.info("%s, %s: scores of other data or settings are replaced", model["name"], name)
-            scores.clear()
-            scores |= {"of": self.identities[name], "main": task.main, "readouts": {}}
-        before = json.dumps(scores["readouts"])
+        of = self.identities[name]
+        before = model["tasks"].get(name, {"of": of, "readouts": {}})
+        if before["of"] != of:
+            logger.info("%s, %s: scores of other data or settings are replaced", model["name"], name)
+        readouts = dict(before["readouts"]) if before["of"] == of else {}
         left_out: dict[str, str] = {}
         if encoder is not None:
             cache = EmbeddingCache(cache_dir, encoder, with_frames=task.head.in_time)
             splits, left_out = _embedded(splits, cache)
-            scores["readouts"] |= run_task(
-                task, splits, cache, self.arguments.seeds, self.arguments.readouts, scores["readouts"]
-            )
+            readouts |= run_task(task, splits, cache, self.arguments.seeds, self.arguments.readouts, readouts)
         for rule in rules:
-            done = scores["readouts"].get(rule.readout, {})
-            if rule.suits(task.head) and done.get("rule") != rule.identity:
-                scores["readouts"][rule.readout] = run_rule(task, splits, rule, cache_dir)
-        if not scores["readouts"]:
-            del model["tasks"][name]
-            logger.info("%s: %s is nothing it answers", model["name"], name)
+            if rule.suits(task.head) and readouts.get(rule.readout, {}).get("rule") != rule.identity:
+                readouts[rule.readout] = run_rule(task, splits, rule, cache_dir)
+        if readouts == before["readouts"]:
+            state = "is there already" if readouts else "is nothing it answers"
+            logger.info("%s: %s %s", model["name"], name, state)
             return
-        if json.dumps(scores["readouts"]) == before:
-            logger.info("%s: %s is there already", model["name"], name)
-            return
-        versions = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
-        sizes = {split: len(clips) for split, clips in splits.items()}
-        scores |= {"sizes": sizes, "left_out": left_out, "versions": versions}
-        for readout, score in scores["readouts"].items():
+        model["tasks"][name] = {
+            "of": of,
+            "main": task.main,
+            "readouts": readouts,
+            "sizes": {split: len(clips) for split, clips in splits.items()},
+            "left_out": left_out,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        }
+        for readout, score in readouts.items():
             value = score["test"][task.main]
             spread = "" if value["std"] is None else f" +- {value['std']:.4f}"
             logger.info("%s, %s, %s: %s %.4f%s", model["name"], name, readout, task.main, value["mean"], spread)
 
     def save(self) -> None:
         """Write all results; the file is whole at any time."""
-        unfinished = self.arguments.out.with_name(self.arguments.out.name + ".part")
-        unfinished.write_text(json.dumps(self.results, indent=1))
-        os.replace(unfinished, self.arguments.out)
+        write_whole(self.arguments.out, json.dumps(self.results, indent=1))
 
 
 def _zero_shot(encoder: Encoder, transpositions: int) -> list[Rule]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mt2_music.train.synth.corpus import read_rows
+from mt2_music.train.synth.corpus import key_of, read_rows
 from mt2_music.train.synth.score import Beat, Segment
 
 from . import loaders
@@ -18,7 +18,6 @@ CORPUS_LAYOUT = """  corpus/
     rows.jsonl
     audio/train/*.flac, audio/validation/*.flac, audio/test/*.flac
 Render it: python -m mt2_music.train.synth.corpus --output_dir corpus"""
-MIN_KEY_SHARE = 0.6  # a piece that is in its main key for less of its time has no one key
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,6 @@ def load_corpus_clips(label: Callable[[dict[str, Any]], Any], root: Path) -> Spl
     return splits
 
 
-def _key(row: dict[str, Any]) -> str | None:
-    return row["key"] if row["key"] and row["key_share"] >= MIN_KEY_SHARE else None
-
-
 def _chords(row: dict[str, Any]) -> tuple[Segment, ...] | None:
     return tuple(Segment(**chord) for chord in row["chords"]) or None
 
@@ -94,7 +89,7 @@ MIREX_KEY = "MIREX audio key detection; weights as in mir_eval (Raffel et al. 20
 DOWNBEATS = Beats(downbeats=True, min_gap_seconds=0.5)
 PROTOCOL = "one linear layer on the frozen output, as Kong et al. 2025"
 TASKS: dict[str, Task] = {
-    "corpus-key": _corpus(_key, Keys(), "key", "mirex", MIREX_KEY),
+    "corpus-key": _corpus(key_of, Keys(), "key", "mirex", MIREX_KEY),
     "corpus-chord": _corpus(_chords, Chords(), "chord", "majmin", "25 classes a frame; mir_eval.chord"),
     "corpus-beat": _corpus(_beats, Beats(), "beat", "f1", "F1 at 70 ms; Davies et al. 2009, mir_eval.beat"),
     "corpus-downbeat": _corpus(_beats, DOWNBEATS, "beat", "f1", "as beats"),

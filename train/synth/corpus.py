@@ -12,7 +12,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mt2_music.files import content_hash, write_whole
 from mt2_music.train.splits import SPLITS
 
 from .render import find_soundfonts
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 SETTINGS_FILE, ROWS_FILE, LEFT_OUT_FILE = "settings.json", "rows.jsonl", "left_out.json"
 RENDERER = 1  # to be raised when the same settings would give other rows
+MIN_KEY_SHARE = 0.6  # a row that is in its main key for less of its time has no one key
 MAX_FAILURES = 0.5  # share of rows that may fail before the corpus is given up
 
 
@@ -55,6 +56,11 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     if not (folder / LEFT_OUT_FILE).is_file():
         raise FileNotFoundError(f"the corpus in {folder} is not finished: render it again with the same settings")
     return list(_finished_rows(folder))
+
+
+def key_of(row: dict[str, Any]) -> str | None:
+    """Return the one key that a row of a corpus can be said to be in, or None."""
+    return row["key"] if row["key"] and row["key_share"] >= MIN_KEY_SHARE else None
 
 
 def load_corpus(folder: str | Path, split: str) -> Any:
@@ -144,24 +150,20 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
                 raise ValueError(f"{len(left_out)} rows cannot be rendered; the last one: {left_out[-1]['error']}")
     finished = [rows[name] for name in sorted(rows)]
     _write_rows(rows_file, finished)
-    unfinished = recipe.folder / f"{LEFT_OUT_FILE}.part"
-    unfinished.write_text(json.dumps(left_out, indent=1))
-    os.replace(unfinished, recipe.folder / LEFT_OUT_FILE)
+    write_whole(recipe.folder / LEFT_OUT_FILE, json.dumps(left_out, indent=1))
     return finished
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(unfinished, path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _finished_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows whose line is whole and whose audio is there; the audio is always written before the line."""
     path = folder / ROWS_FILE
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-        if line.endswith("\n") and (folder / json.loads(line)["file"]).is_file():
-            yield json.loads(line)
+        if line.endswith("\n") and (folder / (row := json.loads(line))["file"]).is_file():
+            yield row
 
 
 def _check_settings(recipe: Recipe) -> None:
@@ -169,8 +171,8 @@ def _check_settings(recipe: Recipe) -> None:
     wanted = {
         "seed": recipe.seed,
         "seconds": recipe.seconds,
-        "soundfonts": [[path.name, _content_hash(path)] for path in recipe.soundfonts],
-        "test_soundfont": [recipe.test_soundfont.name, _content_hash(recipe.test_soundfont)],
+        "soundfonts": [_named(path) for path in recipe.soundfonts],
+        "test_soundfont": _named(recipe.test_soundfont),
         "sources": {source.name: [len(source.pieces), _pieces_hash(source)] for source in recipe.sources},
         "renderer": RENDERER,
     }
@@ -181,18 +183,16 @@ def _check_settings(recipe: Recipe) -> None:
             details = "; ".join(f"{name} was {found.get(name)} and is {wanted[name]}" for name in different)
             raise ValueError(f"{recipe.folder} holds a corpus of other settings: {details}. Use another folder")
     else:
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(wanted, indent=1))
-        os.replace(unfinished, path)
+        write_whole(path, json.dumps(wanted, indent=1))
+
+
+def _named(soundfont: Path) -> list[str]:
+    return [soundfont.name, content_hash(soundfont)[:16]]
 
 
 def _pieces_hash(source: Source) -> str:
     listed = [f"{name} {path.stat().st_size}\n" for name, path in source.pieces]
     return hashlib.sha256("".join(listed).encode()).hexdigest()[:16]
-
-
-def _content_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -236,7 +236,7 @@ def _choose_soundfonts(given: list[Path] | None, test: Path | None) -> tuple[tup
         if not path.is_file():
             raise ValueError(f"no such SoundFont: {path}")
     test = test or (found[-1] if found else None)
-    training = tuple(path for path in found if test is None or _content_hash(path) != _content_hash(test))
+    training = tuple(path for path in found if test is None or content_hash(path) != content_hash(test))
     if test is None or not training:
         raise ValueError(
             f"a corpus needs at least two different SoundFonts, one for the test split alone; found {len(found)}. "

@@ -1,7 +1,6 @@
 """One row of a corpus: a score that is drawn, changed, played and recorded, with its labels."""
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from mt2_music.files import whole_file
 from mt2_music.train.splits import split_of
 
 from .arrange import accompany, humanised
@@ -80,9 +80,8 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
     effects = draw_effects(rng)
     audio = apply_effects(audio, effects, rng, SAMPLING_RATE)
     file = f"audio/{split}/{name}.flac"
-    unfinished = recipe.folder / f"{file}.{os.getpid()}.part"
-    soundfile.write(unfinished, audio, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
-    os.replace(unfinished, recipe.folder / file)
+    with whole_file(recipe.folder / file) as unfinished:
+        soundfile.write(unfinished, audio, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     return {
         "id": name,
         "file": file,
