@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mt2_music import MT2Config
-from mt2_music.train.synth import compose, find_soundfont, play_additive
+from mt2_music.train.synth import Note, Score, compose, find_soundfont, play_additive
 
 RATE = 16000
 TINY = ["--hidden_size", "96", "--num_hidden_layers", "2", "--window_seconds", "1", "--max_gap_seconds", "2"]
@@ -25,6 +25,15 @@ def tone(frequency: float, seconds: float = 1.0, rate: int = RATE, amplitude: fl
 def song(index: int, seconds: float = 8.0) -> np.ndarray:
     rng = np.random.default_rng([5, index])
     return play_additive(compose(rng, seconds, index % 12, ("major", "minor")[index % 2]), rng)
+
+
+def pitch_fork(tonic: int) -> np.ndarray:
+    """I-IV-V-I in a major key with additive tones: audio whose key nobody doubts."""
+    notes = []
+    for index, root in enumerate((0, 5, 7, 0)):
+        for pitch in [36 + (tonic + root) % 12] + [low + (tonic + root + step) % 12 for low in (48, 60) for step in (0, 4, 7)]:
+            notes.append(Note(1.5 * index, 1.5 * index + 1.5, pitch, 90, "chords"))
+    return play_additive(Score(tuple(notes)), np.random.default_rng(0), RATE)
 
 
 def soundfont(path: Path) -> None:

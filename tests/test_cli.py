@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.cli import main
 from mt2_music.embed import estimate_key, mean_profile, rotate_to_c
-from mt2_music.train.calibrate import pitch_fork
-from support import RATE, song
+from support import RATE, pitch_fork, song
 
 
 @pytest.fixture
@@ -74,11 +73,11 @@ def test_key_prints_one_list_of_objects(published, files, capsys):
 
 def test_a_calibrated_model_names_the_keys_of_pitch_forks(published, extractor):
     model = MT2ForPreTraining.from_pretrained(published).eval()
-    right = [estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12)]
+    right = [estimate_key(model, extractor, pitch_fork(t), RATE).signature == t for t in range(12)]
     assert sum(right) >= 6  # briefly trained; one is expected by chance
     model.config.key_calibration = (model.config.key_calibration + 6) % 12
     assert not any(
-        estimate_key(model, extractor, pitch_fork(t, RATE), RATE).signature == t for t in range(12) if right[t]
+        estimate_key(model, extractor, pitch_fork(t), RATE).signature == t for t in range(12) if right[t]
     )
 
 

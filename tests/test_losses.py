@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from mt2_music.train.losses import cpsd_loss, effective_rank, nt_xent_loss, profile_phase, transposition_distance
+from mt2_music.train.losses import (
+    alignment,
+    cpsd_loss,
+    effective_rank,
+    nt_xent_loss,
+    profile_phase,
+    spread,
+    transposition_distance,
+    uniformity,
+)
 
 
 def one_hot(indices):
@@ -117,3 +126,17 @@ def test_effective_rank_counts_directions():
 def test_bad_calls_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_alignment_uniformity_and_spread_know_their_extremes():
+    rows = torch.randn(512, 64, generator=torch.Generator().manual_seed(0))
+    equal = torch.ones(8, 64)
+    assert float(alignment(rows, 3 * rows)) == pytest.approx(0, abs=1e-6)
+    assert float(alignment(rows, -rows)) == pytest.approx(4, abs=1e-5)
+    assert float(uniformity(equal)) == pytest.approx(0, abs=1e-6)
+    assert float(spread(equal)) == pytest.approx(0, abs=1e-6)
+    assert float(spread(rows)) == pytest.approx(1, abs=0.02)
+    unit = rows[:6].double().numpy()
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    pairs = [math.exp(-2 * ((unit[i] - unit[j]) ** 2).sum()) for i in range(6) for j in range(i)]
+    assert float(uniformity(rows[:6])) == pytest.approx(math.log(np.mean(pairs)), abs=1e-5)

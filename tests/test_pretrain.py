@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from mt2_music.train.config import PRESETS
 from mt2_music.train.pretrain import last_complete_checkpoint, main, parse_arguments
+from mt2_music.train.trainer import SPEED
 from support import TINY, python
 
 STEPS = ["--max_steps", "60", "--save_steps", "20"]
@@ -20,7 +21,7 @@ STEPS = ["--max_steps", "60", "--save_steps", "20"]
 
 def log_of(folder):
     entries = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    volatile = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+    volatile = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos", SPEED)
     return [{name: value for name, value in entry.items() if name not in volatile} for entry in entries]
 
 

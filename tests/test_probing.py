@@ -21,7 +21,6 @@ from transformers import (
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.embed import embed_audio, estimate_key, mean_profile
-from mt2_music.train.calibrate import pitch_fork
 from mt2_music.train.probing.cache import EmbeddingCache
 from mt2_music.train.probing.clips import Clip, MissingDataError, split_by_group
 from mt2_music.train.probing.encoders import Embedding, MT2Encoder, load_encoder
@@ -35,7 +34,7 @@ from mt2_music.train.probing.run import main, shuffled
 from mt2_music.train.probing.tasks import TASKS
 from mt2_music.train.synth import Beat, Segment, compose, find_soundfont
 from mt2_music.train.synth.score import key_name
-from support import RATE, song, tone
+from support import RATE, pitch_fork, song, tone
 
 FRAME_RATE = 31.25
 
@@ -384,7 +383,7 @@ def test_key_templates():
     for mode, ratings in RATINGS.items():
         assert [correlate(np.roll(ratings, tonic)) for tonic in range(12)] == [key_name(t, mode) for t in range(12)]
     chroma = load_encoder("chroma")
-    heard = [correlate(chroma.embed(pitch_fork(t, RATE)).vectors["statistics"][:12]) for t in range(12)]
+    heard = [correlate(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
     assert heard == [key_name(tonic, "major") for tonic in range(12)]
 
 
@@ -406,7 +405,7 @@ def test_zero_shot_keys_are_those_of_the_package(published):
     encoder = load_encoder(str(published))
     rule = ZeroShotKey(encoder)
     for tonic in (0, 5):
-        fork = pitch_fork(tonic, RATE)
+        fork = pitch_fork(tonic)
         estimate = estimate_key(encoder.model, encoder.extractor, fork, RATE)
         embedding = rule.embed(fork)
         assert int(embedding.vectors["profile"].argmax()) == estimate.signature
@@ -416,7 +415,7 @@ def test_zero_shot_keys_are_those_of_the_package(published):
 def test_profiles_averaged_over_transpositions_follow_the_music(published):
     """One bin up turns the average by one, up to the two transpositions that the averages do not share."""
     model, extractor = MT2ForPreTraining.from_pretrained(published).eval(), MT2FeatureExtractor()
-    features = extractor(pitch_fork(0, RATE), sampling_rate=RATE, return_tensors="pt")["input_features"][0]
+    features = extractor(pitch_fork(0), sampling_rate=RATE, return_tensors="pt")["input_features"][0]
     features[:, extractor.num_cqt_bins :] = 0
     up = features.clone()
     up[:, : extractor.num_cqt_bins] = features[:, : extractor.num_cqt_bins].roll(1, 1)

@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.train.calibrate import calibrate_key, pitch_fork
+from mt2_music.train.calibrate import calibrate_key
 from mt2_music.train.publish import main, publish
-from support import RATE, python, song, tiny_config
+from support import RATE, pitch_fork, python, song, tiny_config
 
 STRANGER = """
 import sys
@@ -113,7 +113,7 @@ def test_calibration_finds_the_rotation(extractor):
         model.key_head.linear.weight.copy_(model.key_head.linear.weight.roll(5, 0))
     assert calibrate_key(model, extractor) == pytest.approx((first + 7 * 5) % 12, abs=1e-3)
     linear = MT2FeatureExtractor(cqt_power=1.0)
-    fork = linear(pitch_fork(0, RATE), sampling_rate=RATE, return_tensors="np")["input_features"][0, :, :99]
+    fork = linear(pitch_fork(0), sampling_rate=RATE, return_tensors="np")["input_features"][0, :, :99]
     chroma = np.array([fork[:, (pitch_class - 9) % 12 :: 12].mean() for pitch_class in range(12)])
     scales = [sum(chroma[(tonic + step) % 12] for step in (0, 2, 4, 5, 7, 9, 11)) for tonic in range(12)]
     assert np.argmax(scales) == 0  # the fork stands in C major

@@ -10,8 +10,10 @@ from torch import nn
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
+from mt2_music.train import trainer as trainer_module
+from mt2_music.train.augment import NUM_DRAWS
 from mt2_music.train.config import MT2TrainingArguments
-from mt2_music.train.data import WindowPairs, find_files, scan
+from mt2_music.train.data import WindowPairs, Windows, find_files, scan
 from mt2_music.train.losses import profile_phase
 from mt2_music.train.pretrain import last_complete_checkpoint
 from mt2_music.train.trainer import CheckpointError, MT2Trainer, RepresentationCollapseError
@@ -64,7 +66,9 @@ def make_trainer(model, tmp_path, dataset=None, **changes):
 def batch_of(waveforms, seed=0):
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(-8, 8, (len(waveforms), 3), generator=generator)
-    return {"waveforms": waveforms, "transpositions": drawn, "num_draws": torch.ones(len(waveforms))}
+    augmentation = torch.rand(len(waveforms), 2, NUM_DRAWS, generator=generator)
+    draws = torch.ones(len(waveforms))
+    return {"waveforms": waveforms, "transpositions": drawn, "augmentation": augmentation, "num_draws": draws}
 
 
 def cheating_loss(tmp_path, sure_when_blind):
@@ -120,11 +124,86 @@ def test_one_forward_gives_both_losses_and_gradients_everywhere(tmp_path):
     trainer = make_trainer(model, tmp_path)
     calls = []
     model.mt2.register_forward_pre_hook(lambda module, args, kwargs: calls.append(1), with_kwargs=True)
-    waveforms = torch.stack([torch.from_numpy(song(index, 4.0)[: 2 * RATE].reshape(2, RATE)) for index in range(4)])
-    trainer.compute_loss(model, batch_of(waveforms)).backward()
+    trainer.compute_loss(model, batch_of(windows_of(4))).backward()
     assert len(calls) == 1
     assert {"loss_cpsd", "loss_nt_xent", "profile_magnitude", "share_windows_skipped"} <= trainer._sums.keys()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.numel() > 200)
+
+
+def windows_of(songs):
+    return torch.stack([torch.from_numpy(song(index, 4.0)[: 2 * RATE].reshape(2, RATE)) for index in range(songs)])
+
+
+def gradients(tmp_path, batches, dropout=0.0, **changes):
+    """Losses and gradients of some batches, divided by their number as in gradient accumulation."""
+    torch.manual_seed(0)
+    config = tiny_config(hidden_dropout_prob=dropout, center_profile=changes.pop("center_profile", True))
+    model = MT2ForPreTraining(config).train()
+    trainer = make_trainer(model, tmp_path, **changes)
+    torch.manual_seed(1)
+    for batch in batches:
+        (trainer.compute_loss(model, batch) / len(batches)).backward()
+    sums = {name: float(value) / len(batches) for name, value in trainer._sums.items()}
+    return sums, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def parts_of(batch, count):
+    return [dict(zip(batch, values, strict=True)) for values in zip(*(v.chunk(count) for v in batch.values()), strict=True)]
+
+
+def test_a_few_songs_at_a_time_give_the_gradients_of_the_whole_batch(tmp_path, monkeypatch):
+    """Exact for both losses; with dropout, the second forward pass draws what the first did."""
+    batch = batch_of(windows_of(6))
+    losses, piecewise = gradients(tmp_path, [batch], songs_per_forward=2)
+    whole_losses, whole = gradients(tmp_path, [batch])
+    assert losses == pytest.approx(whole_losses, rel=1e-5)
+    assert (piecewise - whole).norm() < 1e-5 * whole.norm()
+    _, piecewise = gradients(tmp_path, [batch], dropout=0.1, songs_per_forward=2)
+    monkeypatch.setattr(trainer_module, "checkpoint", lambda encode, songs, use_reentrant: encode(songs))
+    _, kept = gradients(tmp_path, [batch], dropout=0.1, songs_per_forward=2)
+    assert (piecewise - kept).norm() < 1e-5 * kept.norm()
+
+
+def test_accumulated_gradients_are_exact_for_cpsd_alone_and_uncentred(tmp_path):
+    """Centred logits and contrastive negatives look at the whole batch; accumulation sees a part: another gradient."""
+    batch = batch_of(windows_of(6))
+    cases = {
+        "cpsd": {"nt_xent_weight": 0.0, "center_profile": False},
+        "centred": {"nt_xent_weight": 0.0},
+        "contrastive": {"cpsd_weight": 0.0},
+    }
+    apart = {}
+    for name, settings in cases.items():
+        whole = gradients(tmp_path, [batch], **dict(settings))[1]
+        parts = gradients(tmp_path, parts_of(batch, 3), **dict(settings))[1]
+        apart[name] = float((parts - whole).norm() / whole.norm())
+    assert apart["cpsd"] < 1e-5
+    assert apart["centred"] > 0.05 and apart["contrastive"] > 0.05
+
+
+def test_weighting_by_gradient_norm_makes_both_losses_pull_alike(tmp_path):
+    batch = batch_of(windows_of(6))
+    model = MT2ForPreTraining(tiny_config()).train()
+    trainer = make_trainer(model, tmp_path, loss_weighting="gradient_norm")
+    trainer.compute_loss(model, batch)
+    ratio = float(trainer._sums["contrastive_loss_weight"])
+    pulls = []
+    for weights in ((1.0, 0.0), (0.0, 1.0)):
+        alone = make_trainer(model, tmp_path, cpsd_weight=weights[0], nt_xent_weight=weights[1])
+        model.zero_grad()
+        alone.compute_loss(model, batch).backward()
+        pulls.append(float(model.mt2.layers[-1].mlp.fc2.weight.grad.norm()))
+    assert 0.1 < ratio < 10
+    assert ratio * pulls[1] == pytest.approx(pulls[0], rel=1e-3)
+
+
+def test_weight_decay_leaves_biases_norms_tokens_and_positions_alone(tmp_path):
+    model = MT2ForPreTraining(tiny_config())
+    decayed = set(make_trainer(model, tmp_path).get_decay_parameter_names(model))
+    assert {"mt2.embeddings.cqt_projection.weight", "key_head.linear.weight", "projection_head.0.weight"} <= decayed
+    spared = {name for name, _ in model.named_parameters()} - decayed
+    assert {"mt2.embeddings.position_embeddings", "mt2.embeddings.equivariant_token", "mt2.layernorm.weight"} <= spared
+    assert all(name.endswith(("bias", "_token", "_embeddings")) or "norm" in name for name in spared)
 
 
 def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
@@ -138,7 +217,7 @@ def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
 
 
 def dataset_of(music_folder, steps):
-    return WindowPairs(scan(find_files(music_folder), 1.0), steps * 4, 4, 1.0, 2.0, RATE, (-8, 7), True, seed=0)
+    return WindowPairs(scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), (-8, 7), True, seed=0)
 
 
 def test_collapse_stops_training_with_a_named_error(music_folder, tmp_path):

@@ -9,6 +9,7 @@ import torch.distributed
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.train import trainer as trainer_module
+from mt2_music.train.augment import NUM_DRAWS
 from mt2_music.train.config import MT2TrainingArguments
 from support import RATE, song, tiny_config
 
@@ -35,7 +36,8 @@ def main(output, mode=""):
     waveforms = np.stack([song(index, 4.0)[: 2 * RATE].reshape(2, RATE) for index in range(SONGS)])
     drawn = torch.randint(-8, 8, (SONGS, 3), generator=torch.Generator().manual_seed(0))
     batch = {"waveforms": torch.from_numpy(waveforms)[rows], "transpositions": drawn[rows]}
-    loss = trainer.compute_loss(wrapped, {**batch, "num_draws": torch.ones(len(rows))})
+    batch |= {"augmentation": torch.zeros(len(rows), 2, NUM_DRAWS), "num_draws": torch.ones(len(rows))}
+    loss = trainer.compute_loss(wrapped, batch)
     trainer.accelerator.backward(loss)
     if arguments.process_index == 0:
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

@@ -66,7 +66,7 @@ class OnlineProbe(TrainerCallback):
     """Hears a fixed slice of a rendered corpus now and then, and logs what can be read off the tokens.
 
     Logged are `probe_key`, the share of pieces whose key signature is named right, zero-shot, after calibration on
-    pitch forks; `probe_key_fifth`, the share that is right or one fifth off; and `probe_instruments`, how well the
+    composed pieces; `probe_key_fifth`, the share that is right or one fifth off; and `probe_instruments`, how well the
     nearest other pieces by the contrastive token share a piece's instruments: the mean Jaccard index over neighbours,
     divided by that over all pieces, so that 1 is chance. Neither the model nor its random state is changed.
 

@@ -19,20 +19,34 @@ class PretrainArguments:
         default=None, metadata={"help": "instead of audio_dir: name or path of a datasets data set, or of a saved one"}
     )
     dataset_split: str = field(default="train", metadata={"help": "split of the data set"})
+    streaming: bool = field(
+        default=False, metadata={"help": "read the data set as a stream, for corpora larger than a disk"}
+    )
     audio_column: str = field(default="audio", metadata={"help": "its column of audio"})
     probe_corpus: str | None = field(
         default=None, metadata={"help": "rendered corpus whose validation pieces are heard during training"}
     )
     probe_steps: int = field(default=100, metadata={"help": "steps between two such looks"})
-    preset: str = field(default="base", metadata={"help": "defaults of a whole run: base, laptop or demo"})
+    preset: str = field(default="base", metadata={"help": "defaults of a whole run: base, paper, laptop or demo"})
+    init_from: str | None = field(
+        default=None, metadata={"help": "folder or Hub name of a published model to start from; it decides all sizes"}
+    )
     hidden_size: int = field(default=192, metadata={"help": "width of the encoder; paper"})
     num_hidden_layers: int = field(default=12, metadata={"help": "depth; paper"})
     num_attention_heads: int = field(default=3, metadata={"help": "heads; paper"})
     class_tokens: str = field(
         default="equivariant,contrastive", metadata={"help": "or only one of them: the paper's single-token baselines"}
     )
+    chroma_init: bool = field(default=True, metadata={"help": "start as a chroma; ours, see MT2Config"})
+    center_profile: bool = field(default=True, metadata={"help": "centre the logits of a batch; S-KEY, see MT2Config"})
+    profile_gain: float = field(default=2.0, metadata={"help": "factor on the centred logits; ours, see MT2Config"})
+    cqt_scale: str = field(default="power", metadata={"help": "power or decibel; ours, the paper has decibel"})
+    cqt_power: float = field(default=0.5, metadata={"help": "exponent of the constant-Q magnitude; ours"})
     window_seconds: float = field(default=4.0, metadata={"help": "length of a window; paper"})
     max_gap_seconds: float = field(default=8.0, metadata={"help": "most silence between two windows of a song; ours"})
+    max_transposition: int = field(
+        default=8, metadata={"help": "most semitones that a view is transposed by, up or down; paper: what the room of 15 allows"}
+    )
     transpose_b: bool = field(
         default=True,
         metadata={"help": "transpose the second window apart from the first; ours, the paper keeps them equal"},
@@ -42,6 +56,8 @@ class PretrainArguments:
         """Check that there is one source of audio."""
         if sum(place is not None for place in (self.audio_dir, self.prepared_dir, self.dataset)) != 1:
             raise ValueError("give one of --audio_dir, --prepared_dir and --dataset")
+        if self.streaming and self.dataset is None:
+            raise ValueError("--streaming needs --dataset: a folder lies on the disk already")
         if self.window_seconds <= 0:
             raise ValueError(f"window_seconds must be above 0, got {self.window_seconds}")
 
@@ -54,6 +70,9 @@ class PretrainArguments:
             "num_hidden_layers": self.num_hidden_layers,
             "num_attention_heads": self.num_attention_heads,
             "class_tokens": self.class_tokens.split(","),
+            "chroma_init": self.chroma_init,
+            "center_profile": self.center_profile,
+            "profile_gain": self.profile_gain,
         }
 
 
@@ -83,13 +102,41 @@ class MT2TrainingArguments(TrainingArguments):
     two_window_weight: float = field(
         default=1.0, metadata={"help": "weight of the CPSD terms between different windows, against 1 within one"}
     )
-    temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss"})
+    loss_weighting: str = field(
+        default="fixed",
+        metadata={"help": "fixed, or gradient_norm: the contrastive loss is scaled to pull on the encoder as CPSD does"},
+    )
+    temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss; paper's family"})
+    mel_views: str = field(
+        default="first",
+        metadata={
+            "help": "views for CPSD that show their mel half: first (of two compared, never both) or all, as published, "
+            "which lets the model compare pitches of the two halves instead of hearing keys"
+        },
+    )
+    songs_per_forward: int = field(
+        default=0,
+        metadata={"help": "encode so many songs at a time, twice, with the gradients of the whole batch; 0: all at once"},
+    )
+    augment_gain_db: float = field(default=0.0, metadata={"help": "change levels by up to so much; paper: nothing"})
+    augment_band_share: float = field(default=0.0, metadata={"help": "share of windows with cut bands; paper: none"})
+    augment_noise_share: float = field(default=0.0, metadata={"help": "share of windows with noise; paper: none"})
+    augment_mask_share: float = field(default=0.0, metadata={"help": "most of a window to hide; paper: nothing"})
+    augment_effect: str | None = field(
+        default=None, metadata={"help": "file.py:function or module:function, as mt2_music.train.augment describes"}
+    )
 
     def __post_init__(self) -> None:
         """Check what the data and exact resumption need."""
         super().__post_init__()
         if self.max_steps < 1 or self.num_train_epochs != type(self).num_train_epochs:
             raise ValueError("the length of a run is max_steps, above 0; num_train_epochs means nothing here")
+        if self.loss_weighting not in ("fixed", "gradient_norm"):
+            raise ValueError(f"loss_weighting must be fixed or gradient_norm, got {self.loss_weighting!r}")
+        if self.mel_views not in ("first", "all"):
+            raise ValueError(f"mel_views must be first or all, got {self.mel_views!r}")
+        if self.songs_per_forward < 0:
+            raise ValueError(f"songs_per_forward must not be negative, got {self.songs_per_forward}")
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         if self.save_steps >= 1 and self.logging_steps >= 1 and self.save_steps % self.logging_steps:
             raise ValueError(
@@ -101,6 +148,26 @@ class MT2TrainingArguments(TrainingArguments):
 def base() -> dict[str, Any]:
     """Train the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and much music."""
     return {}
+
+
+def paper() -> dict[str, Any]:
+    """Train the architecture and the losses as published, for the steps of the paper's family: days of one GPU.
+
+    Windows share one transposition, every view shows its mel half, the profile is a plain softmax of a plain start.
+    On the small model this stays on CPSD's plateaus, or finds the shortcut past harmony: benchmarks/recipe.md.
+    """
+    return {
+        "chroma_init": False,
+        "center_profile": False,
+        "profile_gain": 1.0,
+        "cqt_scale": "decibel",
+        "transpose_b": False,
+        "mel_views": "all",
+        "max_steps": 999 * 512,
+        "warmup_steps": 10 * 512,
+        "save_steps": 5120,
+        "logging_steps": 64,
+    }
 
 
 def demo() -> dict[str, Any]:
@@ -129,4 +196,4 @@ def laptop() -> dict[str, Any]:
     return {**demo(), "max_steps": 2500, "warmup_steps": 100, "save_steps": 250, "logging_steps": 25}
 
 
-PRESETS = {"base": base, "laptop": laptop, "demo": demo}
+PRESETS = {"base": base, "paper": paper, "laptop": laptop, "demo": demo}

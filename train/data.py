@@ -15,6 +15,8 @@ import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
 
+from .augment import NUM_DRAWS
+
 logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"}
@@ -152,13 +154,22 @@ def find_rows(dataset: Any, column: str = "audio") -> Sources:
     Raises:
         ValueError: there is no such column.
     """
+    encoded = audio_column(dataset, column)
+    rows = [(f"row {row}", row) for row in range(len(encoded))]
+    return Sources(rows, [], partial(_open_row, encoded, column), "the data set")
+
+
+def audio_column(dataset: Any, column: str) -> Any:
+    """Keep nothing but the audio of a data set or a stream, undecoded.
+
+    Raises:
+        ValueError: there is no such column.
+    """
     from datasets import Audio
 
     if column not in dataset.column_names:
         raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
-    encoded = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
-    rows = [(f"row {row}", row) for row in range(len(encoded))]
-    return Sources(rows, [], partial(_open_row, encoded, column), "the data set")
+    return dataset.select_columns([column]).cast_column(column, Audio(decode=False))
 
 
 def load_named_dataset(name: str, split: str) -> Any:
@@ -171,10 +182,25 @@ def load_named_dataset(name: str, split: str) -> Any:
 
 
 def _open_row(encoded: Any, column: str, row: int) -> Any:
-    audio = encoded[row][column]
+    return open_audio_cell(encoded[row][column], f"row {row}")
+
+
+def open_audio_cell(audio: dict[str, Any] | None, name: str) -> Any:
+    """Return the file of an undecoded audio cell: its bytes, its path, or what lies at its address.
+
+    Raises:
+        ValueError: the cell is empty.
+    """
     if audio is None or (audio["bytes"] is None and audio["path"] is None):
-        raise ValueError(f"row {row} holds no audio")
-    return io.BytesIO(audio["bytes"]) if audio["bytes"] is not None else audio["path"]
+        raise ValueError(f"{name} holds no audio")
+    if audio["bytes"] is not None:
+        return io.BytesIO(audio["bytes"])
+    if "://" not in audio["path"]:
+        return audio["path"]
+    import fsspec
+
+    with fsspec.open(audio["path"], "rb") as file:
+        return io.BytesIO(file.read())
 
 
 def scan(sources: Sources, min_seconds: float) -> Tracks:
@@ -191,7 +217,7 @@ def scan(sources: Sources, min_seconds: float) -> Tracks:
     tracks, unreadable = [], 0
     for name, source in sources.found:
         try:
-            num_samples, rate = _length(sources.open_source, source)
+            num_samples, rate = sound_length(sources.open_source, source)
         except (ValueError, OSError) as error:
             left_out.append(LeftOut(name, str(error)))
             unreadable += 1
@@ -209,8 +235,12 @@ def scan(sources: Sources, min_seconds: float) -> Tracks:
     return found
 
 
-def _length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
-    """Number of samples and rate of a sound, after its two ends were decoded: a header alone proves little."""
+def sound_length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
+    """Return number of samples and rate of a sound, after its two ends were decoded: a header alone proves little.
+
+    Raises:
+        ValueError, OSError: it cannot be read, or ends before its end.
+    """
     with open_audio(open_source(source)) as sound:
         if not len(sound.read(1)):
             raise ValueError("the file holds no audio")
@@ -219,6 +249,42 @@ def _length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
         if not len(sound.read(probe)):
             raise ValueError("the file breaks off before its end")
         return sound.frames, sound.samplerate
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which two windows of a track are taken.
+
+    Args:
+        seconds: length of a window.
+        max_gap_seconds: the second window starts at most so long after the end of the first, or as long before it.
+        sampling_rate: of the windows, in hertz.
+    """
+
+    seconds: float
+    max_gap_seconds: float
+    sampling_rate: int
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a window."""
+        return round(self.seconds * self.sampling_rate)
+
+    def starts(self, seconds: float, rng: np.random.Generator) -> tuple[float, float]:
+        """Draw where the windows of a track start: side by side or with a gap where it is long enough, else anywhere.
+
+        Args:
+            seconds: length of the track.
+            rng: of the draws.
+        """
+        room = max(0.0, seconds - self.seconds)
+        first = rng.uniform(0, room)
+        gap = self.seconds + rng.uniform(0, self.max_gap_seconds)
+        sign = rng.choice([-1, 1])
+        for second in (first + sign * gap, first - sign * gap):
+            if 0 <= second <= room:
+                return first, second
+        return first, rng.uniform(0, room)
 
 
 class WindowPairs(torch.utils.data.Dataset):
@@ -232,9 +298,7 @@ class WindowPairs(torch.utils.data.Dataset):
         tracks: where to draw from.
         num_items: how many items there are; passes over the tracks follow one another.
         batch_size: items in a step of all processes together.
-        window_seconds: length of a window.
-        max_gap_seconds: the second window starts at most so long after the end of the first, or as long before it.
-        sampling_rate: of the windows, in hertz.
+        windows: which two windows of a track.
         transpositions: lowest and highest transposition of a view, in constant-Q bins.
         transpose_b: draw the transposition of the second window apart from the first; False keeps them equal.
         seed: of all draws.
@@ -248,9 +312,7 @@ class WindowPairs(torch.utils.data.Dataset):
         tracks: Tracks,
         num_items: int,
         batch_size: int,
-        window_seconds: float,
-        max_gap_seconds: float,
-        sampling_rate: int,
+        windows: Windows,
         transpositions: tuple[int, int],
         transpose_b: bool,
         seed: int,
@@ -263,9 +325,7 @@ class WindowPairs(torch.utils.data.Dataset):
         self.tracks = tracks
         self.num_items = num_items
         self.items_per_pass = len(tracks) // batch_size * batch_size
-        self.window_seconds = window_seconds
-        self.max_gap_seconds = max_gap_seconds
-        self.sampling_rate = sampling_rate
+        self.windows = windows
         self.transpositions = transpositions
         self.transpose_b = transpose_b
         self.seed = seed
@@ -279,8 +339,9 @@ class WindowPairs(torch.utils.data.Dataset):
         """Draw item `index`.
 
         Returns:
-            `waveforms`, float32 (2, samples); `transpositions`, (3,) of window A, window B and window A again, the
-            last never equal to the first; `num_draws`, how many pairs were drawn until one was not near-silent.
+            `waveforms`, int16 (2, samples); `transpositions`, (3,) of window A, window B and window A again, the
+            last never equal to the first; `augmentation`, numbers from 0 to 1 that decide how each window is changed,
+            (2, NUM_DRAWS); `num_draws`, how many pairs were drawn until one was not near-silent.
         """
         if not 0 <= index < self.num_items:
             raise IndexError(f"item {index} of {self.num_items}")
@@ -289,15 +350,7 @@ class WindowPairs(torch.utils.data.Dataset):
         rng = np.random.default_rng([self.seed, one_pass, 2, position])
         spare = order[self.items_per_pass :] if self.items_per_pass < len(order) else order
         waveforms, num_draws = self._draw(int(order[position]), spare, rng)
-        low, high = self.transpositions
-        span = high - low + 1
-        first, second = rng.integers(low, high + 1, size=2)
-        third = low + (first - low + rng.integers(1, span)) % span if span > 1 else first
-        return {
-            "waveforms": torch.from_numpy(waveforms),
-            "transpositions": torch.tensor([first, second if self.transpose_b else first, third]),
-            "num_draws": torch.tensor(num_draws),
-        }
+        return make_item(waveforms, num_draws, self.transpositions, self.transpose_b, rng)
 
     def _order(self, one_pass: int) -> np.ndarray:
         """Order of all tracks in a pass; kept, since drawing it for every item would cost more than the item."""
@@ -307,41 +360,59 @@ class WindowPairs(torch.utils.data.Dataset):
         return self._kept_order[1]
 
     def _draw(self, track: int, spare: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        num_samples = round(self.window_seconds * self.sampling_rate)
         num_draws, reason = 0, ""
         for _ in range(MAX_SUBSTITUTES):
-            reason = f"nearly all of it is silent: {self.tracks[track].name}"
-            for _ in range(MAX_DRAWS):
-                num_draws += 1
-                starts = self._starts(self.tracks[track].seconds, rng)
-                pair: list[np.ndarray] = []
-                try:
-                    for start in starts:
-                        window = self.tracks.read(track, start, num_samples, self.sampling_rate)
-                        if _level_dbfs(window) <= SILENCE_DBFS:
-                            break  # the other need not be read
-                        pair.append(window)
-                except (ValueError, OSError) as error:
-                    reason = str(error)
-                    break
-                if len(pair) == len(starts):
-                    return np.stack(pair).astype(np.float32), num_draws
+            pair, tries, reason = draw_pair(self.tracks, track, self.windows, rng)
+            num_draws += tries
+            if pair is not None:
+                return pair, num_draws
             if track not in self._replaced:
                 logger.warning("another track takes the place of one: %s", reason)
                 self._replaced.add(track)
             track = int(rng.choice(spare))
         raise RuntimeError(f"{MAX_SUBSTITUTES} tracks in a row gave no usable window; the last one: {reason}")
 
-    def _starts(self, seconds: float, rng: np.random.Generator) -> tuple[float, float]:
-        """Start of both windows: side by side or with a gap where the track is long enough, else anywhere."""
-        room = max(0.0, seconds - self.window_seconds)
-        first = rng.uniform(0, room)
-        gap = self.window_seconds + rng.uniform(0, self.max_gap_seconds)
-        sign = rng.choice([-1, 1])
-        for second in (first + sign * gap, first - sign * gap):
-            if 0 <= second <= room:
-                return first, second
-        return first, rng.uniform(0, room)
+
+def draw_pair(
+    tracks: Tracks, track: int, windows: Windows, rng: np.random.Generator
+) -> tuple[np.ndarray | None, int, str]:
+    """Draw two windows of a track, neither of them near-silent.
+
+    Returns:
+        float32 (2, samples), or None where the track gives no such pair; how many pairs were tried; and what is wrong
+        with the track, if there are none.
+    """
+    reason = f"nearly all of it is silent: {tracks[track].name}"
+    for tries in range(1, MAX_DRAWS + 1):
+        starts = windows.starts(tracks[track].seconds, rng)
+        pair: list[np.ndarray] = []
+        try:
+            for start in starts:
+                window = tracks.read(track, start, windows.num_samples, windows.sampling_rate)
+                if _level_dbfs(window) <= SILENCE_DBFS:
+                    break  # the other need not be read
+                pair.append(window)
+        except (ValueError, OSError) as error:
+            return None, tries, str(error)
+        if len(pair) == len(starts):
+            return np.stack(pair).astype(np.float32), tries, ""
+    return None, MAX_DRAWS, reason
+
+
+def make_item(
+    pair: np.ndarray, num_draws: int, transpositions: tuple[int, int], transpose_b: bool, rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """Make a training item of two windows, (2, samples), drawing what happens to them; see `WindowPairs`."""
+    low, high = transpositions
+    span = high - low + 1
+    first, second = rng.integers(low, high + 1, size=2)
+    third = low + (first - low + rng.integers(1, span)) % span if span > 1 else first
+    return {
+        "waveforms": torch.from_numpy(np.rint(np.clip(pair * 32768, -32768, 32767)).astype(np.int16)),
+        "transpositions": torch.tensor([first, second if transpose_b else first, third]),
+        "augmentation": torch.from_numpy(rng.random((2, NUM_DRAWS), dtype=np.float32)),
+        "num_draws": torch.tensor(num_draws),
+    }
 
 
 def _level_dbfs(window: np.ndarray) -> float:

@@ -141,3 +141,49 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     singular = torch.linalg.svdvals(centred)
     share = singular / singular.sum()
     return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
+
+
+def alignment(projection_a: Tensor, projection_b: Tensor) -> Tensor:
+    """Measure how far apart two windows of a song lie: the mean squared distance of their unit vectors.
+
+    Args:
+        projection_a, projection_b: (B, P); row i of both is song i.
+
+    Returns:
+        Scalar from 0 (a song is one point) to 4; about 2 for unrelated directions.
+
+    Source: Wang & Isola 2020, Understanding contrastive representation learning (arXiv:2005.10242), with exponent 2.
+    """
+    first, second = (torch.nn.functional.normalize(rows.float(), dim=-1) for rows in (projection_a, projection_b))
+    return (first - second).square().sum(-1).mean()
+
+
+def uniformity(projections: Tensor) -> Tensor:
+    """Measure how evenly songs cover the sphere: the log of the mean Gaussian potential between their unit vectors.
+
+    Args:
+        projections: one row a song, (B, P), B at least 2.
+
+    Returns:
+        Scalar from 0 (all songs are one point) down to about -4 for an even spread in many dimensions.
+
+    Source: Wang & Isola 2020 (arXiv:2005.10242), with t = 2.
+    """
+    unit = torch.nn.functional.normalize(projections.float(), dim=-1)
+    return torch.nn.functional.pdist(unit).square().mul(-2).exp().mean().log()
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """Measure how much each dimension varies from song to song.
+
+    Args:
+        embeddings: (B, D).
+
+    Returns:
+        Scalar: standard deviation over songs of unit-length rows, averaged over dimensions, times sqrt(D); 0 when all
+        rows are equal, near 1 when they point everywhere.
+
+    Source: the check for collapse of Chen & He 2021 (SimSiam, arXiv:2011.10566).
+    """
+    unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
+    return unit.std(0, correction=0).mean() * math.sqrt(embeddings.shape[1])

@@ -19,11 +19,15 @@ import torch.distributed
 from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
+from mt2_music.embed import load_model
 
+from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
 from .config import PRESETS, MT2TrainingArguments, PretrainArguments
-from .data import Tracks, WindowPairs, find_files, find_rows, load_named_dataset, scan
+from .data import Tracks, WindowPairs, Windows, find_files, find_rows, load_named_dataset, scan
+from .functions import load_function
 from .prepare import PreparedTracks
+from .streaming import StreamedPairs, open_stream
 from .trainer import MT2Trainer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +40,8 @@ PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
 BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
     "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
-    "cpsd_weight", "nt_xent_weight", "two_window_weight", "temperature",
+    "cpsd_weight", "nt_xent_weight", "two_window_weight", "loss_weighting", "temperature", "mel_views",
+    "augment_gain_db", "augment_band_share", "augment_noise_share", "augment_mask_share", "augment_effect",
 )  # fmt: skip
 
 
@@ -50,12 +55,14 @@ def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArgu
     return parser.parse_args_into_dataclasses(argv)  # type: ignore[return-value]
 
 
-def load_tracks(arguments: PretrainArguments) -> Tracks:
-    """Find the audio that the arguments name."""
+def load_audio(arguments: PretrainArguments) -> Tracks | Any:
+    """Find the audio that the arguments name: tracks, or with `streaming` a stream of them."""
     if arguments.prepared_dir is not None:
         return PreparedTracks(arguments.prepared_dir, arguments.window_seconds)
     if arguments.audio_dir is not None:
         return scan(find_files(arguments.audio_dir), arguments.window_seconds)
+    if arguments.streaming:
+        return open_stream(str(arguments.dataset), arguments.dataset_split)
     dataset = load_named_dataset(str(arguments.dataset), arguments.dataset_split)
     return scan(find_rows(dataset, arguments.audio_column), arguments.window_seconds)
 
@@ -76,6 +83,15 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
+def describe(audio: Tracks | Any) -> dict[str, Any]:
+    """Return what tells one collection of tracks from another; of a stream nothing is known but its name."""
+    if not isinstance(audio, Tracks):
+        return {}
+    names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in audio.tracks)
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    return {"num_tracks": len(audio), "hours": round(audio.hours, 3), "tracks_sha256": digest}
+
+
 def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run; refuse to go on with a run that began under others.
 
@@ -94,54 +110,83 @@ def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{output_dir} holds a run with other settings ({'; '.join(changed)}); use another folder")
 
 
+def load_model_and_extractor(arguments: PretrainArguments) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
+    """Make a new model, or take up a published one."""
+    if arguments.init_from is not None:
+        extractor = MT2FeatureExtractor.from_pretrained(arguments.init_from)
+        model = load_model(MT2ForPreTraining, arguments.init_from)
+        model.config.key_calibration = None  # training turns the profile
+        return model.float(), extractor
+    extractor = MT2FeatureExtractor(cqt_scale=arguments.cqt_scale, cqt_power=arguments.cqt_power)
+    frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
+    return MT2ForPreTraining(MT2Config(**arguments.model_settings, max_frames=frames)), extractor
+
+
+def make_trainer(
+    arguments: PretrainArguments,
+    training: MT2TrainingArguments,
+    audio: Tracks | Any,
+    trainer_class: type[MT2Trainer] = MT2Trainer,
+) -> MT2Trainer:
+    """Put model, front end and data together; the same settings always give the same."""
+    set_seed(training.seed)
+    model, extractor = load_model_and_extractor(arguments)
+    room = model.config.cqt_offset - model.config.num_transposition_bins, model.config.cqt_offset
+    drawing: dict[str, Any] = {
+        "windows": Windows(arguments.window_seconds, arguments.max_gap_seconds, extractor.sampling_rate),
+        "transpositions": (max(room[0], -arguments.max_transposition), min(room[1], arguments.max_transposition)),
+        "transpose_b": arguments.transpose_b,
+        "seed": training.seed,
+    }
+    batch_size = training.train_batch_size
+    pairs: Any
+    if isinstance(audio, Tracks):
+        batch_size *= training.world_size
+        num_items = training.max_steps * training.gradient_accumulation_steps * batch_size
+        pairs = WindowPairs(audio, num_items, batch_size, **drawing)
+    else:
+        place = {"rank": training.process_index, "world_size": training.world_size}
+        pairs = StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
+    return trainer_class(
+        model=model,
+        args=training,
+        train_dataset=pairs,
+        data_collator=torch.utils.data.default_collate,
+        processing_class=extractor,
+        augmentation=Augmentation(
+            training.augment_gain_db,
+            training.augment_band_share,
+            training.augment_noise_share,
+            training.augment_mask_share,
+            load_function(training.augment_effect)[0] if training.augment_effect else None,
+        ),
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train, and leave model, feature extractor, log and settings in the output folder."""
     arguments, training = parse_arguments(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
     output_dir = Path(str(training.output_dir))
     output_dir.mkdir(parents=True, exist_ok=True)
-    set_seed(training.seed)
 
-    tracks = load_tracks(arguments)
-    extractor = MT2FeatureExtractor()
-    frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
-    config = MT2Config(**arguments.model_settings, max_frames=frames)
-    batch_size = training.train_batch_size * training.world_size
-    names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in tracks.tracks)
+    audio = load_audio(arguments)
     with training.main_process_first(desc="settings"):
         if training.process_index == 0:
-            tracks.report(output_dir / LEFT_OUT_FILE)
+            if isinstance(audio, Tracks):
+                audio.report(output_dir / LEFT_OUT_FILE)
             check_settings(
                 output_dir,
                 {
                     **{key: value for key, value in asdict(arguments).items() if key not in PLACES},
                     **{name: getattr(training, name) for name in BINDING},
-                    "songs_per_step": batch_size,
-                    "num_tracks": len(tracks),
-                    "hours": round(tracks.hours, 3),
-                    "tracks_sha256": hashlib.sha256(names.encode()).hexdigest(),
+                    "songs_per_step": training.train_batch_size * training.world_size,
+                    **describe(audio),
                 },
             )
-    pairs = WindowPairs(
-        tracks,
-        num_items=training.max_steps * training.gradient_accumulation_steps * batch_size,
-        batch_size=batch_size,
-        window_seconds=arguments.window_seconds,
-        max_gap_seconds=arguments.max_gap_seconds,
-        sampling_rate=extractor.sampling_rate,
-        transpositions=(config.cqt_offset - config.num_transposition_bins, config.cqt_offset),
-        transpose_b=arguments.transpose_b,
-        seed=training.seed,
-    )
-    model = MT2ForPreTraining(config)
-    logger.info("%.2f M parameters", sum(parameter.numel() for parameter in model.parameters()) / 1e6)
-    trainer = MT2Trainer(
-        model=model,
-        args=training,
-        train_dataset=pairs,
-        data_collator=torch.utils.data.default_collate,
-        processing_class=extractor,
-    )
+    trainer = make_trainer(arguments, training, audio)
+    extractor = trainer.processing_class
+    logger.info("%.2f M parameters", sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6)
     stop = StopOnSignal()
     trainer.add_callback(stop)
     if arguments.probe_corpus is not None:
@@ -157,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
         else:
             trainer.save_model()
             trainer.save_state()
-    del trainer, model
+    del trainer
     gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

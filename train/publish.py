@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 CODE_FILES = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
 PUBLISHED_FILES = CODE_FILES | {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
-CALIBRATED = "The profile was calibrated with synthetic cadences in all keys (`key_calibration` in the config)."
+CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
@@ -121,7 +121,10 @@ def _procedure(run_dir: Path) -> str:
     settings, state = _read_json(run_dir / SETTINGS_FILE), _read_json(run_dir / "trainer_state.json")
     lines = []
     if settings:
-        lines.append(f"- {settings['num_tracks']} tracks, {settings['hours']:g} hours of audio")
+        if "num_tracks" in settings:
+            lines.append(f"- {settings['num_tracks']} tracks, {settings['hours']:g} hours of audio")
+        else:
+            lines.append(f"- a stream of the data set {settings['dataset']}")
         lines.append(f"- learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
     if state:
         lines.insert(1, f"- {state['global_step']} steps of {state['train_batch_size']} songs per process")

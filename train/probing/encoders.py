@@ -23,6 +23,7 @@ from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Mode
 from mt2_music.embed import load_model
 from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.train.calibrate import calibrate_key
+from mt2_music.train.functions import load_function
 
 OWN_CODE = tuple(inspect.getsource(module) for module in (feature_extraction_mt2, modeling_mt2))
 STATISTICS = ("log-mel", "mfcc", "chroma", "cqt")
@@ -267,24 +268,9 @@ class FunctionEncoder:
     sampling_rate = 16000
 
     def __init__(self, source: str) -> None:
-        place, _, function = source.rpartition(":")
-        if place.endswith(".py"):
-            # A name of its own, so that a file called evaluate.py does not stand in for the library.
-            name = f"mt2_user_{_fingerprint(str(Path(place).resolve()))}"
-            specification = importlib.util.spec_from_file_location(name, place)
-            if specification is None or specification.loader is None or not Path(place).is_file():
-                raise ValueError(f"cannot read {place}")
-            module = importlib.util.module_from_spec(specification)
-            sys.modules[name] = module
-            sys.path.append(str(Path(place).resolve().parent))  # for what it imports from beside it
-            specification.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        if not callable(getattr(module, function, None)):
-            raise ValueError(f"{place} has no function {function!r}")
-        self.function: Callable[[np.ndarray, int], Any] = getattr(module, function)
-        self.name = function
-        self.identity = self.fingerprint = _fingerprint(source, inspect.getsource(module))
+        self.function, code = load_function(source)
+        self.name = source.rpartition(":")[2]
+        self.identity = self.fingerprint = _fingerprint(source, code)
 
     def embed(self, waveform: np.ndarray) -> Embedding:
         """Embed one clip, mono float32 (samples,)."""
