@@ -14,6 +14,7 @@ from transformers.utils import logging
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .embed import embed_audio, estimate_key, key_calibration, load_model
+from .files import write_npz
 from .modeling_mt2 import MT2ForPreTraining, MT2Model
 
 

@@ -31,7 +31,9 @@ def pitch_fork(tonic: int) -> np.ndarray:
     """I-IV-V-I in a major key with additive tones: audio whose key nobody doubts."""
     notes = []
     for index, root in enumerate((0, 5, 7, 0)):
-        for pitch in [36 + (tonic + root) % 12] + [low + (tonic + root + step) % 12 for low in (48, 60) for step in (0, 4, 7)]:
+        for pitch in [36 + (tonic + root) % 12] + [
+            low + (tonic + root + step) % 12 for low in (48, 60) for step in (0, 4, 7)
+        ]:
             notes.append(Note(1.5 * index, 1.5 * index + 1.5, pitch, 90, "chords"))
     return play_additive(Score(tuple(notes)), np.random.default_rng(0), RATE)
 

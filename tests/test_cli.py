@@ -76,9 +76,7 @@ def test_a_calibrated_model_names_the_keys_of_pitch_forks(published, extractor):
     right = [estimate_key(model, extractor, pitch_fork(t), RATE).signature == t for t in range(12)]
     assert sum(right) >= 6  # briefly trained; one is expected by chance
     model.config.key_calibration = (model.config.key_calibration + 6) % 12
-    assert not any(
-        estimate_key(model, extractor, pitch_fork(t), RATE).signature == t for t in range(12) if right[t]
-    )
+    assert not any(estimate_key(model, extractor, pitch_fork(t), RATE).signature == t for t in range(12) if right[t])
 
 
 @pytest.mark.parametrize("place", [0.0, 3.0, 4.5, 11.75])

@@ -1,6 +1,7 @@
 """The command: repeated, killed, resumed, refused, launched on two processes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mt2_music.train import prepare
 from mt2_music.train.config import PRESETS
 from mt2_music.train.pretrain import last_complete_checkpoint, main, parse_arguments
-from mt2_music.train.trainer import SPEED
+from mt2_music.train.trainer import SETTINGS_FILE, SPEED
 from support import TINY, python
 
 STEPS = ["--max_steps", "60", "--save_steps", "20"]
@@ -21,7 +24,14 @@ STEPS = ["--max_steps", "60", "--save_steps", "20"]
 
 def log_of(folder):
     entries = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    volatile = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos", SPEED)
+    volatile = (
+        "train_runtime",
+        "train_samples_per_second",
+        "train_steps_per_second",
+        "train_loss",
+        "total_flos",
+        SPEED,
+    )
     return [{name: value for name, value in entry.items() if name not in volatile} for entry in entries]
 
 
@@ -71,15 +81,98 @@ def test_trains_on_a_data_set_and_under_accelerate_launch(music_folder, tmp_path
     paths = sorted(str(path) for path in music_folder.rglob("*.*"))
     datasets.Dataset.from_dict({"audio": paths}).cast_column("audio", datasets.Audio()).save_to_disk(tmp_path / "data")
     command = ["mt2_music.train.pretrain", "--dataset", tmp_path / "data", *TINY, "--max_steps", 4, "--save_steps", 4]
-    # On a CPU accelerate starts several processes through MPI only, so two are started by torchrun.
-    two = ["torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m"]
-    python("-m", *two, *command, "--output_dir", tmp_path / "two")
-    one = ["accelerate.commands.launch", "--cpu", "--num_processes", 1, "--num_machines", 1, "-m"]
-    python("-m", *one, *command, "--output_dir", tmp_path / "one", "--per_device_train_batch_size", 8)
-    two = log_of(tmp_path / "two")
-    one = log_of(tmp_path / "one")
-    for name in ("loss_cpsd", "loss_nt_xent", "profile_magnitude"):
-        assert [e[name] for e in two if name in e] == pytest.approx([e[name] for e in one if name in e], rel=1e-3)
+    augmented = ["--augment_gain_db", 6, "--augment_band_share", 0.5, "--augment_noise_share", 0.5]
+    launch = ["accelerate.commands.launch", "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no"]
+    # Two processes without a GPU are asked for like two GPUs; --use_cpu, part of TINY, makes them talk through gloo.
+    two = [*launch, "--multi_gpu", "--num_processes", 2, "-m", *command, *augmented, "--output_dir", tmp_path / "two"]
+    python("-m", *two)
+    one = [*launch, "--num_processes", 1, "-m", *command, *augmented, "--output_dir", tmp_path / "one"]
+    python("-m", *one, "--per_device_train_batch_size", 8)
+    two, one = log_of(tmp_path / "two"), log_of(tmp_path / "one")
+    for name in ("loss_cpsd", "loss_nt_xent", "profile_magnitude", "alignment"):
+        want = [entry[name] for entry in one if name in entry]
+        assert len(want) == 2
+        assert [entry[name] for entry in two if name in entry] == pytest.approx(want, abs=1e-4)
+
+
+def test_a_torn_checkpoint_is_passed_over_and_that_of_another_run_is_refused(run_dir, tmp_path, caplog):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    for name in ("model.safetensors", "optimizer.pt"):
+        file = folder / "checkpoint-60" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        assert last_complete_checkpoint(folder).name == "checkpoint-40"
+        assert "checkpoint-60 was not written to its end" in caplog.text
+        file.write_bytes(whole)
+    assert last_complete_checkpoint(folder).name == "checkpoint-60"
+    settings = json.loads((folder / "checkpoint-60" / SETTINGS_FILE).read_text())
+    (folder / "checkpoint-60" / SETTINGS_FILE).write_text(json.dumps({**settings, "seed": 1}))
+    with pytest.raises(ValueError, match="checkpoint-60 is a checkpoint of another run"):
+        last_complete_checkpoint(folder)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(music_folder, run_dir, tmp_path):
+    """A real refusal of the system: no file may grow beyond some size once the first checkpoint is there."""
+    program = """
+import resource, sys
+import mt2_music.train.pretrain as pretrain, mt2_music.train.trainer as trainer
+save = trainer.MT2Trainer._save_checkpoint
+def then_fill_the_disk(self, *arguments):
+    save(self, *arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+trainer.MT2Trainer._save_checkpoint = then_fill_the_disk
+pretrain.main()
+"""
+    options = ["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS]
+    broken = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True)
+    assert broken.returncode == 1
+    assert "checkpoint-40 could not be written" in broken.stderr
+    assert f"{tmp_path / 'checkpoint-20'} is whole: start again to go on from it" in broken.stderr
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-20"]
+    python("-m", "mt2_music.train.pretrain", *options)
+    got, want = weights_of(tmp_path), weights_of(run_dir)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+
+
+def test_a_worker_killed_by_the_kernel_ends_the_run_with_its_last_checkpoint(music_folder, tmp_path):
+    program = """
+import multiprocessing, os, signal
+import mt2_music.train.pretrain as pretrain, mt2_music.train.trainer as trainer
+save = trainer.MT2Trainer._save_checkpoint
+def then_kill_a_worker(self, *arguments):
+    save(self, *arguments)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+trainer.MT2Trainer._save_checkpoint = then_kill_a_worker
+pretrain.main()
+"""
+    options = ["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS]
+    options += ["--dataloader_num_workers", "1"]
+    broken = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, timeout=120)
+    assert broken.returncode == 1
+    assert "is killed by signal: Killed" in broken.stderr
+    assert "checkpoint-20 is whole: start again to go on from it" in broken.stderr
+
+
+def test_starts_from_a_published_model(published, music_folder, tmp_path):
+    options = ["--audio_dir", str(music_folder), *TINY, "--max_steps", "2", "--save_steps", "2"]
+    main([*options, "--init_from", str(published), "--output_dir", str(tmp_path), "--learning_rate", "0"])
+    got, want = weights_of(tmp_path), weights_of(published)
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], want[name]) for name in want if "running" not in name)
+    assert json.loads((tmp_path / "config.json").read_text())["key_calibration"] is None
+
+
+def test_watching_with_tensorboard_and_on_a_prepared_archive(music_folder, tmp_path, monkeypatch):
+    prepare.main(["--audio_dir", str(music_folder), "--output_dir", str(tmp_path / "prepared")])
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    options = ["--prepared_dir", str(tmp_path / "prepared"), *TINY, "--max_steps", "4", "--save_steps", "4"]
+    main([*options, "--output_dir", str(tmp_path / "run"), "--report_to", "tensorboard"])
+    written = EventAccumulator(str(next((tmp_path / "board").rglob("events*")).parent)).Reload()
+    names = {name.removeprefix("train/") for name in written.Tags()["scalars"]}
+    watched = {"loss_cpsd", "loss_nt_xent", "profile_magnitude", "share_windows_skipped", "alignment", "uniformity"}
+    tokens = {f"{kind}_{token}" for kind in ("rank", "std") for token in ("equivariant", "contrastive")}
+    assert watched | tokens | {SPEED} <= names
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from test_pretrain import log_of, weights_of
 
 from mt2_music.train.data import Windows, open_audio_cell
 from mt2_music.train.pretrain import main
 from mt2_music.train.streaming import StreamedPairs
 from support import RATE, TINY, python, tone
-from test_pretrain import log_of, weights_of
 
 HERTZ = [220 + 40 * index for index in range(12)]
 

@@ -148,7 +148,9 @@ def gradients(tmp_path, batches, dropout=0.0, **changes):
 
 
 def parts_of(batch, count):
-    return [dict(zip(batch, values, strict=True)) for values in zip(*(v.chunk(count) for v in batch.values()), strict=True)]
+    return [
+        dict(zip(batch, values, strict=True)) for values in zip(*(v.chunk(count) for v in batch.values()), strict=True)
+    ]
 
 
 def test_a_few_songs_at_a_time_give_the_gradients_of_the_whole_batch(tmp_path, monkeypatch):
@@ -217,7 +219,9 @@ def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
 
 
 def dataset_of(music_folder, steps):
-    return WindowPairs(scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), (-8, 7), True, seed=0)
+    return WindowPairs(
+        scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), (-8, 7), True, seed=0
+    )
 
 
 def test_collapse_stops_training_with_a_named_error(music_folder, tmp_path):
@@ -228,12 +232,24 @@ def test_collapse_stops_training_with_a_named_error(music_folder, tmp_path):
             layer_norm.bias.fill_(0.1)
     for parameter in collapsed.mt2.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(RepresentationCollapseError, match="rank_equivariant is 0.00; rank_contrastive is 0.00"):
+    with pytest.raises(
+        RepresentationCollapseError,
+        match="rank_equivariant is 0.00; rank_contrastive is 0.00; std_equivariant is 0.000",
+    ):
         make_trainer(collapsed, tmp_path / "a", dataset_of(music_folder, 10)).train()
     with pytest.raises(RepresentationCollapseError, match="not finite"):
         broken = MT2ForPreTraining(tiny_config())
         nn.init.constant_(broken.mt2.layernorm.weight, torch.nan)
         make_trainer(broken, tmp_path / "b", dataset_of(music_folder, 10)).train()
+
+
+def test_a_learning_rate_a_hundred_times_too_high_is_noticed_within_200_steps(music_folder, tmp_path):
+    torch.manual_seed(0)
+    model = MT2ForPreTraining(tiny_config())
+    options = {"max_steps": 200, "learning_rate": 0.1, "logging_steps": 5}
+    trainer = make_trainer(model, tmp_path, dataset_of(music_folder, 200), **options)
+    with pytest.raises(RepresentationCollapseError, match="collapsed by step"):
+        trainer.train()
 
 
 def test_a_healthy_run_raises_no_alarm_and_logs_what_matters(run_dir):

@@ -45,7 +45,10 @@ class PretrainArguments:
     window_seconds: float = field(default=4.0, metadata={"help": "length of a window; paper"})
     max_gap_seconds: float = field(default=8.0, metadata={"help": "most silence between two windows of a song; ours"})
     max_transposition: int = field(
-        default=8, metadata={"help": "most semitones that a view is transposed by, up or down; paper: what the room of 15 allows"}
+        default=8,
+        metadata={
+            "help": "most semitones that a view is transposed by, up or down; paper: what the room of 15 allows"
+        },
     )
     transpose_b: bool = field(
         default=True,
@@ -104,19 +107,23 @@ class MT2TrainingArguments(TrainingArguments):
     )
     loss_weighting: str = field(
         default="fixed",
-        metadata={"help": "fixed, or gradient_norm: the contrastive loss is scaled to pull on the encoder as CPSD does"},
+        metadata={
+            "help": "fixed, or gradient_norm: the contrastive loss is scaled to pull on the encoder as CPSD does"
+        },
     )
     temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss; paper's family"})
     mel_views: str = field(
         default="first",
         metadata={
-            "help": "views for CPSD that show their mel half: first (of two compared, never both) or all, as published, "
-            "which lets the model compare pitches of the two halves instead of hearing keys"
+            "help": "views for CPSD that show their mel half: first (of two compared, never both), or all, as "
+            "published, which lets the model compare pitches of the two halves instead of hearing keys"
         },
     )
     songs_per_forward: int = field(
         default=0,
-        metadata={"help": "encode so many songs at a time, twice, with the gradients of the whole batch; 0: all at once"},
+        metadata={
+            "help": "encode so many songs at a time, twice, with the gradients of the whole batch; 0: all at once"
+        },
     )
     augment_gain_db: float = field(default=0.0, metadata={"help": "change levels by up to so much; paper: nothing"})
     augment_band_share: float = field(default=0.0, metadata={"help": "share of windows with cut bands; paper: none"})

@@ -10,16 +10,19 @@ import hashlib
 import json
 import logging
 import sys
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import torch.distributed
 from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.embed import load_model
+from mt2_music.files import write_whole
 
 from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
@@ -28,11 +31,10 @@ from .data import Tracks, WindowPairs, Windows, find_files, find_rows, load_name
 from .functions import load_function
 from .prepare import PreparedTracks
 from .streaming import StreamedPairs, open_stream
-from .trainer import MT2Trainer
+from .trainer import SETTINGS_FILE, MT2Trainer
 
 logger = logging.getLogger(__name__)
 
-SETTINGS_FILE = "pretrain_settings.json"
 LEFT_OUT_FILE = "left_out.json"
 # May change in a run, as long as the tracks are the same.
 PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
@@ -68,19 +70,32 @@ def load_audio(arguments: PretrainArguments) -> Tracks | Any:
 
 
 def last_complete_checkpoint(output_dir: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end, or None.
+    """Return the newest checkpoint that is whole, or None.
 
-    The Trainer writes its state file last, so a checkpoint without a readable one was cut off.
+    Raises:
+        ValueError: a whole checkpoint is not of the run in this folder.
     """
     complete = []
+    own = output_dir / SETTINGS_FILE
     for folder in output_dir.glob("checkpoint-*"):
         try:
             step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
-        except (OSError, ValueError, KeyError):
-            logger.warning("%s was not written to its end and is passed over", folder)
+            with safetensors.safe_open(folder / "model.safetensors", "pt"):
+                pass  # a file that was cut off does not open
+            torn = [path.name for path in folder.glob("*.pt*") if not zipfile.is_zipfile(path)]
+            if torn:
+                raise OSError(f"{torn[0]} is cut off")
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            logger.warning("%s was not written to its end and is passed over: %s", folder, error)
             continue
+        if own.is_file() and not _same_text(folder / SETTINGS_FILE, own):
+            raise ValueError(f"{folder} is a checkpoint of another run: move it away, or use another folder")
         complete.append((step, folder))
     return max(complete)[1] if complete else None
+
+
+def _same_text(path: Path, other: Path) -> bool:
+    return path.is_file() and path.read_text() == other.read_text()
 
 
 def describe(audio: Tracks | Any) -> dict[str, Any]:
@@ -100,7 +115,7 @@ def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
     """
     path = output_dir / SETTINGS_FILE
     if not path.is_file():
-        path.write_text(json.dumps(settings, indent=1))
+        write_whole(path, json.dumps(settings, indent=1))
         return
     before = json.loads(path.read_text())
     changed = [
@@ -195,7 +210,13 @@ def main(argv: list[str] | None = None) -> None:
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint)
     with stop.listening():
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        except Exception:
+            kept = last_complete_checkpoint(output_dir)
+            whole = f"{kept} is whole: start again to go on from it" if kept else "there is no checkpoint yet"
+            logger.error("training broke off at step %d; %s", trainer.state.global_step, whole)
+            raise
         if stop.asked and trainer.state.global_step < training.max_steps:
             step = trainer.state.global_step
             logger.info("stopped at step %d of %d; start again to go on", step, training.max_steps)

@@ -21,13 +21,17 @@ from mt2_music.modeling_mt2 import MT2ForPreTraining
 from .augment import Augmentation
 from .losses import alignment, cpsd_loss, effective_rank, nt_xent_loss, profile_phase, spread, uniformity
 
-# What counts as collapse, at that many log entries in a row: tokens that use fewer directions, or a mean profile
-# nearer to the centre of the circle of fifths.
+# What counts as collapse, at that many log entries in a row: tokens that use fewer directions or hardly differ from
+# song to song, or a mean profile nearer to the centre of the circle of fifths.
 MIN_EFFECTIVE_RANK = 2.0
+MIN_SPREAD = 0.05
 MIN_PROFILE_MAGNITUDE = 0.02
 COLLAPSE_PATIENCE = 3
 MAX_LOSS_WEIGHT = 10.0  # most that weighting by gradient norm lifts the contrastive loss, or lowers it
 SPEED = "songs_per_second"  # the one entry of the log that is not the same when a run is repeated
+SETTINGS_FILE = (
+    "pretrain_settings.json"  # of a run, and in each of its checkpoints, so that none is taken for another's
+)
 UNFINISHED = "unfinished"  # folder in which checkpoints are written before they are moved to their place
 
 
@@ -114,7 +118,7 @@ class MT2Trainer(Trainer):
         return torch.utils.data.SequentialSampler(dataset)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        """Return the batches of this process; a stream is already split among processes, so nothing splits it again."""
+        """Return the batches of this process; a stream is split among processes already, and not once more."""
         dataset: Any = self.train_dataset
         if not isinstance(dataset, torch.utils.data.IterableDataset):
             return super().get_train_dataloader()
@@ -152,7 +156,7 @@ class MT2Trainer(Trainer):
 
     @torch.no_grad()
     def _features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Augment the windows and compute their frames: window A of all songs, then window B, (2, songs, T, values)."""
+        """Augment the windows and compute their frames, (2, songs, T, values): window A of all songs, then B."""
         num_songs = len(inputs["waveforms"])
         waveforms = inputs["waveforms"].transpose(0, 1).flatten(0, 1)
         draws = inputs["augmentation"].transpose(0, 1).flatten(0, 1)
@@ -175,7 +179,11 @@ class MT2Trainer(Trainer):
             if "equivariant" in class_tokens:
                 views += [(window_b, drawn_b, 0.0), (window_a, drawn_again, 0.0)]
         return [
-            {"input_features": frames, "transposition": drawn, "mel_mask": torch.full_like(drawn, shown, dtype=torch.float)}
+            {
+                "input_features": frames,
+                "transposition": drawn,
+                "mel_mask": torch.full_like(drawn, shown, dtype=torch.float),
+            }
             for frames, drawn, shown in views
         ]
 
@@ -270,6 +278,8 @@ class MT2Trainer(Trainer):
         self._writing_in = str(aside)
         try:
             super()._save_checkpoint(model, trial)
+            if self.args.should_save and (output_dir / SETTINGS_FILE).is_file():
+                shutil.copy(output_dir / SETTINGS_FILE, aside / name)
         except Exception as error:
             raise CheckpointError(
                 f"{output_dir / name} could not be written ({error}); the checkpoints before it are whole, and the "
@@ -318,6 +328,8 @@ class MT2Trainer(Trainer):
         # Two songs span one line, so a small batch cannot be asked for more.
         least = min(MIN_EFFECTIVE_RANK, 0.25 * min(map(len, self._tokens.values())))
         faults = [f"{name} is {value:.2f}" for name, value in ranks.items() if value < least]
+        spreads = {name: value for name, value in health.items() if name.startswith("std_")}
+        faults += [f"{name} is {value:.3f}" for name, value in spreads.items() if value < MIN_SPREAD]
         magnitude = health.get("profile_magnitude", 1.0)
         if magnitude < MIN_PROFILE_MAGNITUDE and self.state.global_step > self.args.get_warmup_steps(
             self.state.max_steps

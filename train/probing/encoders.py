@@ -4,12 +4,10 @@ Shapes: T frames, D values in a vector or frame.
 """
 
 import hashlib
-import importlib
 import inspect
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
