@@ -3,6 +3,7 @@
 import json
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor) -> f
 @lru_cache(maxsize=2)
 def _pieces(extractor_settings: str) -> list[tuple[int, Tensor]]:
     """Key signature and frames of every piece; kept, since a run that is listened to calibrates many times."""
-    extractor = MT2FeatureExtractor.from_dict(json.loads(extractor_settings))
+    extractor: Any = MT2FeatureExtractor.from_dict(json.loads(extractor_settings))
     pieces = []
     for tonic in range(12):
         for index, mode in enumerate(("major", "minor")):

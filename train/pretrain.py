@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
             )
     trainer = make_trainer(arguments, training, audio)
     extractor = trainer.processing_class
-    logger.info("%.2f M parameters", sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6)
+    logger.info("%.2f M parameters", sum(weights.numel() for weights in trainer.model.parameters()) / 1e6)
     stop = StopOnSignal()
     trainer.add_callback(stop)
     if arguments.probe_corpus is not None:

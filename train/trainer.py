@@ -94,6 +94,7 @@ class MT2Trainer(Trainer):
     """
 
     processing_class: MT2FeatureExtractor
+    model: MT2ForPreTraining
 
     def __init__(self, *args: Any, augmentation: Augmentation = Augmentation(), **kwargs: Any) -> None:  # noqa: B008
         super().__init__(*args, **kwargs)
@@ -246,8 +247,8 @@ class MT2Trainer(Trainer):
         args: Any = self.args
         losses = {}
         if "key_logits" in outputs[0]:
-            logits = [outputs[view]["key_logits"] for view in (0, -2, -1)]
-            logits = gather_rows(torch.stack(logits, dim=1))  # (songs, 3, 12)
+            compared = [outputs[view]["key_logits"] for view in (0, -2, -1)]
+            logits = gather_rows(torch.stack(compared, dim=1))  # (songs, 3, 12)
             profiles = model.key_head.profile(logits.transpose(0, 1).flatten(0, 1), batch_statistics=model.training)
             profile_a, profile_b, profile_again = profiles.chunk(3)
             relative = (transpositions - transpositions[:, :1]).float()
