@@ -200,7 +200,7 @@ def demo() -> dict[str, Any]:
 
 def laptop() -> dict[str, Any]:
     """Train the demo's model for about twenty minutes on two cores, on a prepared corpus of several hours."""
-    return {**demo(), "max_steps": 2500, "warmup_steps": 100, "save_steps": 250, "logging_steps": 25}
+    return {**demo(), "max_steps": 1500, "warmup_steps": 75, "save_steps": 250, "logging_steps": 25}
 
 
 PRESETS = {"base": base, "paper": paper, "laptop": laptop, "demo": demo}
