@@ -199,7 +199,11 @@ def demo() -> dict[str, Any]:
 
 
 def laptop() -> dict[str, Any]:
-    """Train the demo's model for about twenty minutes on two cores, on a prepared corpus of several hours."""
+    """Train the demo's model for about ten minutes on two cores, on a prepared archive of several hours.
+
+    On the training split of the corpus of benchmarks/baselines.sh, 1,553 tracks and 7 hours, it names 85 % of the key
+    signatures of test pieces right, and 98 % within a fifth: benchmarks/laptop.md, with one seed.
+    """
     return {**demo(), "max_steps": 1500, "warmup_steps": 75, "save_steps": 250, "logging_steps": 25}
 
 
