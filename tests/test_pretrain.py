@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mt2_music.train import prepare
+from mt2_music.train import prepare, pretrain
 from mt2_music.train.config import PRESETS
-from mt2_music.train.pretrain import last_complete_checkpoint, main, parse_arguments
+from mt2_music.train.pretrain import last_complete_checkpoint, main, only_run_in, parse_arguments
 from mt2_music.train.trainer import SETTINGS_FILE, SPEED
 from support import TINY, python
 
@@ -110,6 +110,14 @@ def test_a_torn_checkpoint_is_passed_over_and_that_of_another_run_is_refused(run
     (folder / "checkpoint-60" / SETTINGS_FILE).write_text(json.dumps({**settings, "seed": 1}))
     with pytest.raises(ValueError, match="checkpoint-60 is a checkpoint of another run"):
         last_complete_checkpoint(folder)
+
+
+def test_two_runs_do_not_write_into_one_folder(music_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "LOCK_PATIENCE_SECONDS", 0.5)
+    with only_run_in(tmp_path), pytest.raises(ValueError, match="another process trains in"):
+        main(["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS])
+    with only_run_in(tmp_path):
+        assert not (tmp_path / SETTINGS_FILE).exists()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(music_folder, run_dir, tmp_path):

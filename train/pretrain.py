@@ -10,7 +10,10 @@ import hashlib
 import json
 import logging
 import sys
+import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,8 @@ from .trainer import SETTINGS_FILE, MT2Trainer
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_FILE = "left_out.json"
+LOCK_FILE = ".lock"
+LOCK_PATIENCE_SECONDS = 10.0  # in which the workers of a killed run notice, and let go
 # May change in a run, as long as the tracks are the same.
 PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
 # Settings that decide what is computed: a run cannot go on under others.
@@ -96,6 +101,32 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
 
 def _same_text(path: Path, other: Path) -> bool:
     return path.is_file() and path.read_text() == other.read_text()
+
+
+@contextmanager
+def only_run_in(output_dir: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder: two writers would spoil each other's checkpoints.
+
+    Raises:
+        ValueError: another process trains there, such as one that outlived the launcher of a run that was killed.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (output_dir / LOCK_FILE).open("w") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    message = f"another process trains in {output_dir}: wait for its end, or stop it"
+                    raise ValueError(message) from error
+                time.sleep(0.2)
+        yield
 
 
 def describe(audio: Tracks | Any) -> dict[str, Any]:
@@ -184,7 +215,12 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
     output_dir = Path(str(training.output_dir))
     output_dir.mkdir(parents=True, exist_ok=True)
+    with only_run_in(output_dir) if training.process_index == 0 else nullcontext():
+        pretrain(arguments, training, output_dir)
 
+
+def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, output_dir: Path) -> None:
+    """Train from the start or from the last checkpoint, in a folder that no other process trains in."""
     audio = load_audio(arguments)
     with training.main_process_first(desc="settings"):
         if training.process_index == 0:

@@ -58,6 +58,22 @@ def differences(got: dict[str, Any], want: dict[str, Any]) -> list[str]:
     return different
 
 
+def kill_all(launcher: int, folder: Path) -> None:
+    """Kill the launcher, and every process that it has started in sessions of their own to train in `folder`."""
+    os.kill(launcher, signal.SIGKILL)
+    left = True
+    while left:
+        left = False
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if str(folder).encode() in (place / "cmdline").read_bytes() and int(place.name) != os.getpid():
+                    os.kill(int(place.name), signal.SIGKILL)
+                    left = True
+            except OSError:
+                continue  # it has ended meanwhile
+        time.sleep(0.05)
+
+
 def main() -> int:
     """Run, kill, compare; return 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,14 +121,18 @@ def main() -> int:
                         print(log_path.read_text()[-3000:])
                         return 1
                 except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    kill_all(process.pid, killed)
                     process.wait()
             names = sorted(path.name for path in killed.glob("*")) if killed.exists() else []
             kept = last_complete_checkpoint(killed)
             moments.append({"seconds": round(moment, 2), "kept": kept.name if kept else None, "files": names})
             print(moments[-1], flush=True)
         if not finished:
-            subprocess.run(command(music, killed, arguments.steps), env=environment, check=True, capture_output=True)
+            last = command(music, killed, arguments.steps)
+            done = subprocess.run(last, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                print(done.stderr[-3000:])
+                return 1
         different = differences(end_of(killed, arguments.steps), end_of(whole, arguments.steps))
     result = {"kills": len(moments) - finished, "steps": arguments.steps, "different": different, "moments": moments}
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
