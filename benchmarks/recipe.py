@@ -170,7 +170,7 @@ def table(results: dict[str, dict[str, Any]], settings: str) -> str:
 
 
 def main() -> None:
-    """Run what is missing, and write results and table after every run."""
+    """Run what is missing, write results after every run, and the table at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="rendered corpus; its validation pieces are listened to")
     parser.add_argument("--prepared_dir", required=True, help="its training split, prepared")
@@ -198,11 +198,11 @@ def main() -> None:
             variant, seed = runs[done]
             results[f"{variant}, seed {seed}"] = done.result()
             write_whole(arguments.out, json.dumps(results, indent=None).replace('}, "', '},\n"') + "\n")
-            write_whole(arguments.out.with_suffix(".md"), table(results, settings))
             print(
                 f"{len(results)}: {variant}, seed {seed}: {results[f'{variant}, seed {seed}']['curve'][-1:]}",
                 flush=True,
             )
+    write_whole(arguments.out.with_suffix(".md"), table(results, settings))
 
 
 if __name__ == "__main__":
