@@ -168,12 +168,7 @@ def load_model_and_extractor(arguments: PretrainArguments) -> tuple[MT2ForPreTra
     return MT2ForPreTraining(MT2Config(**arguments.model_settings, max_frames=frames)), extractor
 
 
-def make_trainer(
-    arguments: PretrainArguments,
-    training: MT2TrainingArguments,
-    audio: Tracks | Any,
-    trainer_class: type[MT2Trainer] = MT2Trainer,
-) -> MT2Trainer:
+def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, audio: Tracks | Any) -> MT2Trainer:
     """Put model, front end and data together; the same settings always give the same."""
     set_seed(training.seed)
     model, extractor = load_model_and_extractor(arguments)
@@ -193,7 +188,7 @@ def make_trainer(
     else:
         place = {"rank": training.process_index, "world_size": training.world_size}
         pairs = StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
-    return trainer_class(
+    return MT2Trainer(
         model=model,
         args=training,
         train_dataset=pairs,
