@@ -64,6 +64,20 @@ def test_useless_folders_are_errors(tmp_path):
         scan(find_files(tmp_path), 1.0)
 
 
+def test_long_tracks_come_as_often_as_they_are_long(tmp_path):
+    for index in range(40):
+        soundfile.write(tmp_path / f"{index:02d}.wav", tone(440, 11.5 if index < 4 else 2.5), RATE)
+    drawn = pairs(scan(find_files(tmp_path), 1.0), num_items=96, batch_size=3, minutes_per_draw=0.05)
+    orders = [drawn._order(number) for number in range(30)]
+    assert drawn.items_per_pass == 51  # of 4 * 4 + 36
+    for order in orders:
+        assert np.bincount(order).tolist() == [4] * 4 + [1] * 36
+        assert all(len(set(batch)) == 3 for batch in order[:51].reshape(17, 3))
+    assert len({tuple(order) for order in orders}) == 30
+    with pytest.raises(ValueError, match="too often for batches of 5 songs"):
+        pairs(drawn.tracks, batch_size=5, minutes_per_draw=0.05)
+
+
 def test_reads_the_wanted_part_only(tmp_path, monkeypatch):
     audio = song(1, 20.0)
     soundfile.write(tmp_path / "long.wav", audio, RATE, subtype="FLOAT")

@@ -292,7 +292,8 @@ class WindowPairs(torch.utils.data.Dataset):
 
     Item i follows from seed, tracks, batch size and i alone: a run can be repeated, spread over processes and resumed
     exactly. Tracks come in an order that is drawn anew for every pass, and no batch holds a track twice. A track that
-    gives no window is replaced by one that the pass leaves out, where there is one.
+    gives no window is replaced by one that the pass leaves out, where there is one. With `minutes_per_draw`, long
+    tracks come several times a pass, evenly spread, so that a few hours of songs are not lost among many short clips.
 
     Args:
         tracks: where to draw from.
@@ -302,9 +303,11 @@ class WindowPairs(torch.utils.data.Dataset):
         transpositions: lowest and highest transposition of a view, in constant-Q bins.
         transpose_b: draw the transposition of the second window apart from the first; False keeps them equal.
         seed: of all draws.
+        minutes_per_draw: a track comes once a pass for every so many minutes of it, begun ones included; 0 for once.
 
     Raises:
-        ValueError: fewer tracks than items in a batch, so that a song would be its own negative.
+        ValueError: fewer tracks than items in a batch, or one comes so often that a batch would hold it twice: a song
+            would be its own negative.
     """
 
     def __init__(
@@ -316,6 +319,7 @@ class WindowPairs(torch.utils.data.Dataset):
         transpositions: tuple[int, int],
         transpose_b: bool,
         seed: int,
+        minutes_per_draw: float = 0.0,
     ) -> None:
         if not 2 <= batch_size <= len(tracks):
             raise ValueError(
@@ -324,7 +328,18 @@ class WindowPairs(torch.utils.data.Dataset):
             )
         self.tracks = tracks
         self.num_items = num_items
-        self.items_per_pass = len(tracks) // batch_size * batch_size
+        self.batch_size = batch_size
+        self.draws = np.ones(len(tracks), dtype=int)
+        if minutes_per_draw > 0:
+            self.draws = np.ceil([track.seconds / (60 * minutes_per_draw) for track in tracks.tracks]).astype(int)
+        num_draws = int(self.draws.sum())
+        most = int(self.draws.argmax())
+        if self.draws[most] > 1 and 4 * self.draws[most] * batch_size > num_draws:
+            raise ValueError(
+                f"{tracks[most].name} would come {self.draws[most]} times among {num_draws} items, too often for batches "
+                f"of {batch_size} songs: raise minutes_per_draw, or add music"
+            )
+        self.items_per_pass = num_draws // batch_size * batch_size
         self.windows = windows
         self.transpositions = transpositions
         self.transpose_b = transpose_b
@@ -353,11 +368,23 @@ class WindowPairs(torch.utils.data.Dataset):
         return make_item(waveforms, num_draws, self.transpositions, self.transpose_b, rng)
 
     def _order(self, one_pass: int) -> np.ndarray:
-        """Order of all tracks in a pass; kept, since drawing it for every item would cost more than the item."""
+        """Order of all draws in a pass; kept, since drawing it for every item would cost more than the item."""
         if self._kept_order is None or self._kept_order[0] != one_pass:
             rng = np.random.default_rng([self.seed, one_pass, 1])
-            self._kept_order = one_pass, rng.permutation(len(self.tracks))
+            order = rng.permutation(len(self.tracks)) if self.draws.max() == 1 else self._spread(rng)
+            self._kept_order = one_pass, order
         return self._kept_order[1]
+
+    def _spread(self, rng: np.random.Generator) -> np.ndarray:
+        """Order draws so that those of a track lie evenly over the pass, and never two of them in a batch."""
+        tracks = np.repeat(np.arange(len(self.tracks)), self.draws)
+        draw = np.concatenate([np.arange(count) for count in self.draws])
+        while True:
+            first = rng.random(len(self.tracks))
+            order = tracks[np.argsort((draw + first[tracks]) / self.draws[tracks])]
+            batches = np.sort(order[: self.items_per_pass].reshape(-1, self.batch_size), axis=1)
+            if (np.diff(batches, axis=1) > 0).all():
+                return order
 
     def _draw(self, track: int, spare: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         num_draws, reason = 0, ""

@@ -184,7 +184,7 @@ def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, a
     if isinstance(audio, Tracks):
         batch_size *= training.world_size
         num_items = training.max_steps * training.gradient_accumulation_steps * batch_size
-        pairs = WindowPairs(audio, num_items, batch_size, **drawing)
+        pairs = WindowPairs(audio, num_items, batch_size, **drawing, minutes_per_draw=arguments.minutes_per_draw)
     else:
         place = {"rank": training.process_index, "world_size": training.world_size}
         pairs = StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)

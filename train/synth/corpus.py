@@ -26,7 +26,7 @@ from mt2_music.files import content_hash, write_whole
 from mt2_music.train.splits import SPLITS
 
 from .render import find_soundfonts
-from .rows import GENERATED, NOTE_SECONDS, SAMPLING_RATE, SINGLE_NOTES, Recipe, render_row, row_id
+from .rows import GENERATED, SAMPLING_RATE, SECONDS, SINGLE_NOTES, SOLOS, Recipe, render_row, row_id
 from .sources import SOURCES, Source
 
 logger = logging.getLogger(__name__)
@@ -38,11 +38,12 @@ MAX_FAILURES = 0.5  # share of rows that may fail before the corpus is given up
 
 
 def plan(recipe: Recipe, hours: float) -> list[tuple[str, int]]:
-    """Return source and number of every row: sources in turn, and a single note after each row of music."""
+    """Return source and number of every row: sources in turn; after each row of music a single note, and a solo."""
     names = [GENERATED, *(source.name for source in recipe.sources)]
-    num_music = max(1, round(hours * 3600 / (recipe.seconds + NOTE_SECONDS)))
+    after = [SINGLE_NOTES, SOLOS] if recipe.solos else [SINGLE_NOTES]
+    num_music = max(1, round(hours * 3600 / (recipe.seconds + sum(SECONDS[name] for name in after))))
     music = [(names[row % len(names)], row // len(names)) for row in range(num_music)]
-    return [row for number, one in enumerate(music) for row in (one, (SINGLE_NOTES, number))]
+    return [row for number, one in enumerate(music) for row in (one, *((name, number) for name in after))]
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -175,12 +176,13 @@ def _check_settings(recipe: Recipe) -> None:
         "test_soundfont": _named(recipe.test_soundfont),
         "sources": {source.name: [len(source.pieces), _pieces_hash(source)] for source in recipe.sources},
         "renderer": RENDERER,
+        **({"solos": True} if recipe.solos else {}),
     }
     if path.exists():
         found = json.loads(path.read_text())
-        different = [name for name in wanted if found.get(name) != wanted[name]]
+        different = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
         if different:
-            details = "; ".join(f"{name} was {found.get(name)} and is {wanted[name]}" for name in different)
+            details = "; ".join(f"{name} was {found.get(name)} and is {wanted.get(name)}" for name in different)
             raise ValueError(f"{recipe.folder} holds a corpus of other settings: {details}. Use another folder")
     else:
         write_whole(path, json.dumps(wanted, indent=1))
@@ -201,6 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of the corpus; a begun one is finished")
     parser.add_argument("--hours", type=float, default=10.0, help="of audio; may grow later (default: 10)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a row of music (default: 30)")
+    parser.add_argument("--solos", action="store_true", help="also one instrument alone, as often: for training")
     parser.add_argument("--soundfonts", type=Path, nargs="+", help="for training and validation (default: all found)")
     parser.add_argument("--test_soundfont", type=Path, help="for the test split alone (default: the last one found)")
     for name, source in SOURCES.items():
@@ -214,7 +217,15 @@ def main(argv: list[str] | None = None) -> None:
         sources = tuple(
             source.find(folder) for name, source in SOURCES.items() if (folder := getattr(arguments, name)) is not None
         )
-        recipe = Recipe(arguments.output_dir, arguments.seed, arguments.seconds, soundfonts, test_soundfont, sources)
+        recipe = Recipe(
+            arguments.output_dir,
+            arguments.seed,
+            arguments.seconds,
+            soundfonts,
+            test_soundfont,
+            sources,
+            arguments.solos,
+        )
         rows = render(recipe, arguments.hours, arguments.workers)
     except BrokenProcessPool:
         parser.error("a worker was killed, perhaps for lack of memory: start again with fewer --workers to go on")

@@ -20,8 +20,8 @@ from .score import Note, Score, in_order, main_key
 from .sources import Source
 
 SAMPLING_RATE = 16000
-GENERATED, SINGLE_NOTES = "generated", "notes"
-NOTE_SECONDS = 2.0
+GENERATED, SINGLE_NOTES, SOLOS = "generated", "notes", "solos"
+SECONDS = {SINGLE_NOTES: 2.0, SOLOS: 16.0}  # of a row; all others last as long as the recipe says
 NOTE_PITCHES = (36, 84)  # lowest and highest of the single notes
 SOUNDS_AN_OCTAVE_LOW = (16,)  # the drawbar organ sounds its pitch and the octave below
 TRANSPOSITIONS = (-6, 5)
@@ -41,6 +41,7 @@ class Recipe:
         soundfonts: banks of training and validation.
         test_soundfont: bank of the test split.
         sources: of scores; the generator is always one.
+        solos: also play one part alone, once for every row of music: what one instrument sounds like.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Recipe:
     soundfonts: tuple[Path, ...]
     test_soundfont: Path
     sources: tuple[Source, ...] = ()
+    solos: bool = False
 
 
 def row_id(row: tuple[str, int]) -> str:
@@ -71,7 +73,7 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
         banks = (recipe.test_soundfont,) if split == "test" else recipe.soundfonts
         soundfont = banks[int(rng.integers(len(banks)))]
         programs = changes.pop("programs", None) or draw_programs({note.part for note in score.notes}, rng)
-        seconds = NOTE_SECONDS if source == SINGLE_NOTES else recipe.seconds
+        seconds = SECONDS.get(source, recipe.seconds)
         audio = play_soundfont(score, programs, soundfont, SAMPLING_RATE, seconds)
         if not np.abs(audio).max() > 1e-4:
             raise ValueError(f"{piece} is silent when played with {soundfont.name}")
@@ -111,6 +113,8 @@ def _make_score(
     """Return the score as it is to be played, the name of its piece, and how it was changed."""
     if source == SINGLE_NOTES:
         return _single_note(rng)
+    if source == SOLOS:
+        return _solo(rng, number)
     changes: dict[str, Any] = {"transposition": 0, "stretch": 1.0}
     if source == GENERATED:
         mode = ("major", "minor")[int(rng.integers(2))]
@@ -156,6 +160,24 @@ def _single_note(rng: np.random.Generator) -> tuple[Score, str, dict[str, Any]]:
     changes = {"transposition": 0, "stretch": 1.0, "programs": {role: program}}
     # No program at one pitch on two sides of a split.
     return Score((note,)), f"{SINGLE_NOTES}/program {program} pitch {pitch}", changes
+
+
+def _solo(rng: np.random.Generator, number: int) -> tuple[Score, str, dict[str, Any]]:
+    """Compose a piece, and let one instrument play its melody or its chords alone, in any register."""
+    seconds = SECONDS[SOLOS]
+    mode = ("major", "minor")[int(rng.integers(2))]
+    score = compose(rng, seconds + 1, int(rng.integers(12)), mode, rich=True).excerpt(0, seconds)
+    role = ("melody", "chords")[int(rng.integers(2))]
+    programs = sorted({*PROGRAMS["melody"], *PROGRAMS["chords"], *PROGRAMS["bass"]})
+    octaves = 12 * int(rng.integers(-2, 2))
+    notes = [_in_range(replace(note, pitch=note.pitch + octaves)) for note in score.notes if note.role == role]
+    if not notes:
+        raise ValueError(f"{SOLOS}/{number}: no notes in the excerpt")
+    chords = score.chords if role == "chords" else ()
+    score = humanised(replace(score, notes=in_order(notes), chords=chords), rng)
+    program = int(rng.choice(programs))
+    changes = {"transposition": 0, "stretch": 1.0, "programs": {note.part: program for note in notes}}
+    return score, f"{SOLOS}/{number}", changes
 
 
 def _draw_start(score: Score, seconds: float, rng: np.random.Generator) -> float:
