@@ -1,9 +1,10 @@
-"""The `mt2` command: embeddings and key signatures of sound files."""
+"""The `mt2` command: embeddings and keys of sound files."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
-from .embed import embed_audio, estimate_key, key_calibration, load_model
+from .configuration_mt2 import MT2Config
+from .embed import KeyEstimate, classify_key, embed_audio, estimate_key, key_calibration, knows_keys, load_model
 from .files import write_npz
-from .modeling_mt2 import MT2ForPreTraining, MT2Model
+from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
+
+DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package
 
 
 def each_file(files: list[str], work: Callable[[str], Any]) -> Iterator[tuple[str, Any, str | None]]:
@@ -47,19 +51,32 @@ def embed(arguments: argparse.Namespace) -> int:
     return int(len(done) < len(arguments.files))
 
 
+def key_listener(model: str | Path, extractor: MT2FeatureExtractor) -> Callable[[str | Path], KeyEstimate]:
+    """Load a model and return what names the key of a file: its layer of 24 keys, or the bare profile.
+
+    Raises:
+        ValueError: the model knows no keys, or was never calibrated.
+    """
+    if knows_keys(MT2Config.from_pretrained(model)):
+        return partial(classify_key, load_model(MT2ForAudioClassification, model), extractor)
+    pretrained = load_model(MT2ForPreTraining, model)
+    key_calibration(pretrained)  # refused now rather than for every file
+    return partial(estimate_key, pretrained, extractor)
+
+
 def key(arguments: argparse.Namespace) -> int:
-    """Print the key signature of every readable file."""
-    model = load_model(MT2ForPreTraining, arguments.model)
-    key_calibration(model)  # refused now rather than for every file
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    """Print the key of every readable file; from a model that was not taught keys, the key signature."""
+    hear = key_listener(arguments.model, MT2FeatureExtractor.from_pretrained(arguments.model))
     results: list[dict[str, Any]] = []
-    for file, estimate, error in each_file(arguments.files, lambda file: estimate_key(model, extractor, file)):
+    for file, estimate, error in each_file(arguments.files, hear):
         if estimate is None:
             results.append({"file": file, "error": error})
             continue
-        profile = [round(float(value), 6) for value in estimate.profile]
-        confidence = round(estimate.confidence, 6)
-        results.append({"file": file, "signature": estimate.signature, "profile": profile, "confidence": confidence})
+        result: dict[str, Any] = {"file": file, "signature": estimate.signature}
+        if estimate.key is not None:
+            result["key"] = estimate.key
+        result["profile"] = [round(float(value), 6) for value in estimate.profile]
+        results.append({**result, "confidence": round(estimate.confidence, 6)})
         if not arguments.json:
             print(f"{file}\t{estimate.name}\t{estimate.confidence:.2f}")
     if arguments.json:
@@ -71,10 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="{embed,key}")
-    for function, summary in ((embed, "write embeddings to an npz file"), (key, "estimate key signatures")):
+    for function, summary in ((embed, "write embeddings to an npz file"), (key, "estimate keys")):
         command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
         command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3")
-        command.add_argument("--model", required=True, help="folder or Hub name of a published model")
+        command.add_argument(
+            "--model", default=DEFAULT_MODEL, help="folder or Hub name of a published model (default: mt2-small-key)"
+        )
         command.set_defaults(run=function)
         if function is embed:
             command.add_argument("-o", "--output", required=True, type=Path, help="npz file to write")

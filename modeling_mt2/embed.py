@@ -12,7 +12,13 @@ from torch import Tensor
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .configuration_mt2 import MT2Config
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForPreTraining, MT2Model, MT2PreTrainedModel
+from .modeling_mt2 import (
+    WINDOWS_PER_CHUNK,
+    MT2ForAudioClassification,
+    MT2ForPreTraining,
+    MT2Model,
+    MT2PreTrainedModel,
+)
 
 LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 
@@ -20,6 +26,7 @@ LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
+KEY_LABELS = tuple(f"{tonic} major" for tonic in MAJOR_TONICS) + tuple(f"{tonic} minor" for tonic in MINOR_TONICS)
 
 
 def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:
@@ -47,22 +54,24 @@ def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedMode
 
 @dataclass(frozen=True)
 class KeyEstimate:
-    """Key signature of a song.
+    """Key signature of a song and, where the model can tell, its key.
 
     Args:
         signature: pitch class of the major key with that signature, C = 0.
         profile: probability of each signature, (12,), index = that pitch class; sums to 1.
-        confidence: probability of the named one.
+        confidence: probability of what is named: of the key, or of the signature where no key is.
+        key: such as "A minor"; None from a model that does not tell major from minor.
     """
 
     signature: int
     profile: np.ndarray
     confidence: float
+    key: str | None = None
 
     @property
     def name(self) -> str:
-        """Both keys with the signature, such as "C major / A minor"."""
-        return SIGNATURES[self.signature]
+        """The key, or both keys with the signature, such as "C major / A minor"."""
+        return self.key or SIGNATURES[self.signature]
 
 
 @torch.no_grad()
@@ -151,6 +160,43 @@ def estimate_key(
     features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
     profile = rotate_to_c(mean_profile(model, features, transpositions), calibration).numpy()
     return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
+
+
+@torch.no_grad()
+def classify_key(
+    model: MT2ForAudioClassification, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None = None
+) -> KeyEstimate:
+    """Name the key of one song, major or minor, with a model that was taught the 24 keys.
+
+    The signature is the one whose two keys are likeliest together, the key the likelier of these two.
+
+    Args:
+        model: that `mt2_music.train.key` has made, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+
+    Raises:
+        ValueError: the model has other labels, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    if not knows_keys(model.config):
+        raise ValueError(f"this model does not name keys but {list(model.config.label2id)[:3]}, ...")
+    inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
+    probabilities = model(**inputs).logits[0].float().softmax(-1).cpu().numpy()
+    profile, likelier = np.zeros(12), {}
+    for index, label in model.config.id2label.items():
+        tonic, mode = label.split()
+        signature = MAJOR_TONICS.index(tonic) if mode == "major" else (MINOR_TONICS.index(tonic) + 3) % 12
+        profile[signature] += probabilities[index]
+        likelier[signature] = max(likelier.get(signature, (0.0, "")), (float(probabilities[index]), label))
+    best = int(profile.argmax())
+    return KeyEstimate(best, profile, *likelier[best])
+
+
+def knows_keys(config: MT2Config) -> bool:
+    """Tell whether the labels of a model are the 24 keys, as `KEY_LABELS` spells them."""
+    return set(config.label2id) == set(KEY_LABELS)
 
 
 def rotate_to_c(profile: Tensor, calibration: float) -> Tensor:

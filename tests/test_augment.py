@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mt2_music.train.augment import LOW_PASS_HZ, NOISE_SNR_DB, NUM_DRAWS, Augmentation
+from mt2_music.train.augment import EQUALIZER_HZ, LOW_PASS_HZ, NOISE_SNR_DB, NUM_DRAWS, Augmentation
 from support import RATE, tone
 
 
@@ -47,6 +47,13 @@ def test_band_limits_take_what_lies_outside_and_leave_the_rest():
     octave_above = torch.from_numpy(tone(2 * LOW_PASS_HZ[0])[None])
     fall = level_db(Augmentation(band_share=1).waveforms(octave_above, draws(1, c0=0.0, c1=0.0), RATE))
     assert float(fall - level_db(octave_above)) == pytest.approx(-24, abs=0.5)  # of a 4th-order filter
+
+
+def test_the_equalizer_lifts_each_band_by_what_was_drawn_for_it():
+    windows = torch.from_numpy(np.stack([tone(f) for f in (*EQUALIZER_HZ, 480)]))
+    numbers = draws(6, c12=1.0, c13=0.0)  # 960 Hz up, 2400 Hz down, the others as they were
+    change = level_db(Augmentation(equalizer_db=8).waveforms(windows, numbers, RATE)) - level_db(windows)
+    assert torch.allclose(change, torch.tensor([0, 0, 8, -8, 0, 4], dtype=torch.double), atol=0.1)
 
 
 @pytest.mark.parametrize(("draw", "snr_db"), [(0.0, NOISE_SNR_DB[0]), (1.0, NOISE_SNR_DB[1])])

@@ -144,6 +144,20 @@ def test_a_longer_corpus_begins_with_the_shorter_one(small_corpus, tmp_path):
         (["--test_soundfont", "none.sf2"], "no such SoundFont: none.sf2"),
     ],
 )
+def test_solos_are_one_instrument_and_change_nothing_else(small_corpus, tmp_path):
+    for bank in ("first.sf2", "second.sf2", "unseen.sf2"):
+        shutil.copy(small_corpus.parent / bank, tmp_path)
+    main(arguments(tmp_path / "with solos", "--solos"))
+    lines = (tmp_path / "with solos" / "rows.jsonl").read_text().splitlines()
+    solos = [row for row in map(json.loads, lines) if row["source"] == "solos"]
+    assert len(solos) > 2
+    for row in solos:
+        assert row["seconds"] == 16.0 and len(row["programs"]) == 1 and len(row["instruments"]) == 1
+        assert len({note["part"] for note in row["notes"]}) == 1 and row["key"]
+    others = [line for line in lines if '"source": "solos"' not in line]
+    assert set(others) < set((small_corpus / "rows.jsonl").read_text().splitlines())
+
+
 def test_other_settings_are_refused(small_corpus, change, message, capsys):
     before = content(small_corpus)
     with pytest.raises(SystemExit):

@@ -11,10 +11,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-NUM_DRAWS = 10  # uniform numbers from 0 to 1 that one window needs
+NUM_DRAWS = 15  # uniform numbers from 0 to 1 that one window needs
 LOW_PASS_HZ = (2000.0, 8000.0)
 HIGH_PASS_HZ = (20.0, 300.0)
 SLOPE = 8  # of the band limits, as the power of the frequency: 4th-order Butterworth
+EQUALIZER_HZ = (60.0, 240.0, 960.0, 2400.0, 6000.0)
 NOISE_SNR_DB = (10.0, 50.0)
 NOISE_SAMPLES = 2**18
 
@@ -27,6 +28,8 @@ class Augmentation:
 
     Args:
         gain_db: level changes by up to so many decibels, up or down.
+        equalizer_db: so do the levels at EQUALIZER_HZ, and in between as the octaves go: another room, microphone or
+            mastering for every window, so that songs cannot be told apart by theirs.
         band_share: share of windows that lose their highest and lowest frequencies.
         noise_share: share of windows that get white noise.
         mask_share: up to so much of a window is hidden, in one piece.
@@ -38,6 +41,7 @@ class Augmentation:
     """
 
     gain_db: float = 0.0
+    equalizer_db: float = 0.0
     band_share: float = 0.0
     noise_share: float = 0.0
     mask_share: float = 0.0
@@ -48,8 +52,9 @@ class Augmentation:
         for name in ("band_share", "noise_share", "mask_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augmentation: {name} must be from 0 to 1, got {getattr(self, name)}")
-        if self.gain_db < 0:
-            raise ValueError(f"augmentation: gain_db must not be negative, got {self.gain_db}")
+        for name in ("gain_db", "equalizer_db"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"augmentation: {name} must not be negative, got {getattr(self, name)}")
 
     def waveforms(self, waveforms: Tensor, draws: Tensor, sampling_rate: int) -> Tensor:
         """Change waveforms.
@@ -62,13 +67,17 @@ class Augmentation:
         Returns:
             float32 (windows, samples), or the very input where there is nothing to do.
         """
-        if not (self.gain_db or self.band_share or self.noise_share or self.effect):
+        if not (self.gain_db or self.equalizer_db or self.band_share or self.noise_share or self.effect):
             return waveforms
         if waveforms.dtype == torch.int16:
             waveforms = waveforms.float() / 32768
         draws = draws.float()
-        if self.band_share:
-            waveforms = _limit_bands(waveforms, draws[:, :2], draws[:, 2] < self.band_share, sampling_rate)
+        if self.band_share or self.equalizer_db:
+            frequency = torch.fft.rfftfreq(waveforms.shape[1], 1 / sampling_rate, device=waveforms.device)
+            response = _band_limits(frequency, draws[:, :2])
+            response = torch.where(draws[:, 2:3] < self.band_share, response, 1.0)
+            response = response * _equalizer(frequency, self.equalizer_db * (2 * draws[:, 10:15] - 1))
+            waveforms = torch.fft.irfft(torch.fft.rfft(waveforms) * response, n=waveforms.shape[1])
         if self.noise_share:
             waveforms = _add_noise(waveforms, draws[:, 3:5], draws[:, 5] < self.noise_share)
         if self.effect is not None:
@@ -98,16 +107,22 @@ class Augmentation:
         return features.masked_fill(hidden[:, :, None], 0.0)
 
 
-def _limit_bands(waveforms: Tensor, draws: Tensor, chosen: Tensor, sampling_rate: int) -> Tensor:
-    """Cut what lies above one and below another frequency, both drawn evenly in octaves."""
+def _band_limits(frequency: Tensor, draws: Tensor) -> Tensor:
+    """Cut what lies above one and below another frequency, both drawn evenly in octaves; gains, (windows, bins)."""
     low_pass, high_pass = (
         edges[0] * (edges[1] / edges[0]) ** draws[:, index : index + 1]
         for index, edges in enumerate((LOW_PASS_HZ, HIGH_PASS_HZ))
     )
-    frequency = torch.fft.rfftfreq(waveforms.shape[1], 1 / sampling_rate, device=waveforms.device)
-    response = (1 + (frequency / low_pass) ** SLOPE).rsqrt() * (1 + (high_pass / frequency) ** SLOPE).rsqrt()
-    response = torch.where(chosen[:, None], response, 1.0)
-    return torch.fft.irfft(torch.fft.rfft(waveforms) * response, n=waveforms.shape[1])
+    return (1 + (frequency / low_pass) ** SLOPE).rsqrt() * (1 + (high_pass / frequency) ** SLOPE).rsqrt()
+
+
+def _equalizer(frequency: Tensor, decibels: Tensor) -> Tensor:
+    """Interpolate decibels (windows, bands) over log frequency; gains, (windows, bins)."""
+    bands = torch.tensor(EQUALIZER_HZ, device=frequency.device).log2()
+    octaves = frequency.clamp(min=1.0).log2().clamp(float(bands[0]), float(bands[-1]))
+    right = torch.searchsorted(bands, octaves).clamp(1, len(bands) - 1)
+    part = (octaves - bands[right - 1]) / (bands[right] - bands[right - 1])
+    return 10 ** (((1 - part) * decibels[:, right - 1] + part * decibels[:, right]) / 20)
 
 
 def _add_noise(waveforms: Tensor, draws: Tensor, chosen: Tensor) -> Tensor:

@@ -336,8 +336,8 @@ class WindowPairs(torch.utils.data.Dataset):
         most = int(self.draws.argmax())
         if self.draws[most] > 1 and 4 * self.draws[most] * batch_size > num_draws:
             raise ValueError(
-                f"{tracks[most].name} would come {self.draws[most]} times among {num_draws} items, too often for batches "
-                f"of {batch_size} songs: raise minutes_per_draw, or add music"
+                f"{tracks[most].name} would come {self.draws[most]} times among {num_draws} items, too often for "
+                f"batches of {batch_size} songs: raise minutes_per_draw, or add music"
             )
         self.items_per_pass = num_draws // batch_size * batch_size
         self.windows = windows

@@ -1,6 +1,7 @@
-"""The whole way in a few minutes: music, pre-training, a published folder, embeddings, keys, pictures.
+"""What a published model hears: `python -m mt2_music.train.demo` embeds songs, names their keys, finds the nearest.
 
-`python -m mt2_music.train.demo` composes its own songs with known keys; `--audio DIR` takes your music instead.
+It composes its own songs, one in every key; `--audio DIR` takes your music instead. With `--train` it goes the whole
+way in a few minutes: music, pre-training, a published folder, embeddings, keys, pictures.
 """
 
 import argparse
@@ -17,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from tqdm import tqdm
 
-from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.embed import MAJOR_TONICS, SIGNATURES, KeyEstimate, embed_audio, estimate_key
+from mt2_music import MT2FeatureExtractor, MT2Model
+from mt2_music.cli import DEFAULT_MODEL, key_listener
+from mt2_music.embed import KEY_LABELS, MAJOR_TONICS, KeyEstimate, embed_audio, load_model
 
 from . import pretrain, publish
-from .calibrate import calibrate_key
 from .config import demo as demo_preset
 from .data import find_files, scan
 from .plots import plot_profile, plot_training
@@ -74,17 +74,6 @@ def make_music(folder: Path, count: int, seed: int, soundfont: Path | None) -> l
         return list(tqdm(songs, total=count, unit="song", desc=f"rendering {folder.name}"))
 
 
-def untrained_model(run_dir: Path, extractor: MT2FeatureExtractor, songs: list[Path]) -> MT2ForPreTraining:
-    """Return what the model was before its first step, with the centring it would have on some training songs."""
-    model = MT2ForPreTraining(MT2Config.from_pretrained(run_dir)).eval()
-    with torch.no_grad():
-        logits = torch.cat([model(**extractor([song], return_tensors="pt")).key_logits for song in songs])
-    model.key_head.running_mean.copy_(logits.mean(0))
-    model.key_head.running_var.copy_(logits.var(0))
-    calibrate_key(model, extractor)
-    return model
-
-
 def embed_in_fresh_process(model_dir: Path, songs: list[Song]) -> np.ndarray:
     """Embed songs with nothing but the published folder, in a process that starts elsewhere."""
     script = Path(__file__).with_name("demo_load.py").resolve()
@@ -97,21 +86,23 @@ def embed_in_fresh_process(model_dir: Path, songs: list[Song]) -> np.ndarray:
 
 
 def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.ndarray) -> None:
-    """Print one line per song: its key, the strongest bins of its profile, and the song that sounds nearest."""
+    """Print one line per song: true key, heard key, the strongest bins of its profile, and the nearest song."""
     centred = embeddings - embeddings.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     similarity = centred @ centred.T
     np.fill_diagonal(similarity, -np.inf)
     names = [song.path.stem[:32] for song in songs]
     width = max(map(len, names))
-    print(f"\n{'song':{width}}  {'true key':9}  {'profile, strongest bins':26}  {'':5}  nearest song")
+    wide = max(len(estimate.name) for estimate in estimates)
+    print(
+        f"\n{'song':{width}}  {'true key':9}  {'heard':{wide}}  {'profile, strongest bins':26}  {'':5}  nearest song"
+    )
     for index, (song, estimate) in enumerate(zip(songs, estimates, strict=True)):
         top = np.argsort(-estimate.profile)[:3]
         bins = "  ".join(f"{MAJOR_TONICS[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
         verdict = "" if song.signature is None else "right" if estimate.signature == song.signature else ""
-        print(
-            f"{names[index]:{width}}  {song.key:9}  {bins:26}  {verdict:5}  {names[int(similarity[index].argmax())]}"
-        )
+        nearest = names[int(similarity[index].argmax())]
+        print(f"{names[index]:{width}}  {song.key:9}  {estimate.name:{wide}}  {bins:26}  {verdict:5}  {nearest}")
     print("(a bin is named after the major key with its signature: C stands for C major and A minor)\n")
 
 
@@ -125,73 +116,79 @@ def share_right(songs: list[Song], estimates: list[KeyEstimate]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the demo and leave everything it made in one folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, help="your own folder of music, instead of composed songs")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything the demo makes")
+    parser.add_argument("--train", action="store_true", help="train a model first, instead of the published one")
     parser.add_argument("--max_steps", type=int, help="training steps, instead of about two minutes' worth")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    output, own_music = arguments.output, arguments.audio is not None
-    run_dir, model_dir = output / "run", output / "model"
+    output, audio, train = arguments.output, arguments.audio, arguments.train
+    output.mkdir(parents=True, exist_ok=True)
 
-    print("1. music")
-    if own_music:
-        audio_dir = arguments.audio.expanduser()
-        tracks = scan(find_files(audio_dir), demo_preset()["window_seconds"])
+    print("music")
+    soundfont = find_soundfont()
+    voice = f"through the SoundFont {soundfont.name}" if soundfont else "with plain additive tones"
+    if audio is not None:
+        tracks = scan(find_files(audio.expanduser()), demo_preset()["window_seconds"])
         songs = [Song(Path(track.source)) for track in tracks.tracks[:MAX_SONGS_SHOWN]]
-        data = f"The music in a folder named {audio_dir.name}; its licences are not stated."
     else:
-        soundfont = find_soundfont()
-        voice = f"through the SoundFont {soundfont.name}" if soundfont else "with plain additive tones"
-        print(
-            f"composing {NUM_TRAINING_SONGS} songs to train on and {NUM_HELD_OUT_SONGS} held-out ones, played {voice}"
-        )
-        if soundfont is None:
-            print("(no SoundFont player here: these songs have no real instruments and are easier than music)")
-        audio_dir = output / "training songs"
-        training_songs = make_music(audio_dir, NUM_TRAINING_SONGS, TRAINING_SEED, soundfont)
-        songs = make_music(output / "held-out songs", NUM_HELD_OUT_SONGS, HELD_OUT_SEED, soundfont)
-        tracks = scan(find_files(audio_dir), demo_preset()["window_seconds"])
-        data = f"Songs composed by mt2-music's generator, played {voice}. No rights of others in the compositions."
+        count = NUM_HELD_OUT_SONGS if train else len(KEY_LABELS)
+        print(f"composing {count} songs that no model was trained on, played {voice}")
+        songs = make_music(output / "held-out songs", count, HELD_OUT_SEED, soundfont)
 
-    print("\n2. pre-training")
-    if (run_dir / pretrain.SETTINGS_FILE).is_file():  # of an earlier demo; this one starts anew
-        shutil.rmtree(run_dir)
-    batch_size = min(demo_preset()["per_device_train_batch_size"], len(tracks))
-    training = ["--preset", "demo", "--audio_dir", str(audio_dir), "--output_dir", str(run_dir)]
-    training += ["--per_device_train_batch_size", str(batch_size)]
-    if arguments.max_steps is not None:
-        training += ["--max_steps", str(arguments.max_steps), "--save_steps", str(arguments.max_steps)]
-        training += ["--logging_steps", "1"]
-    pretrain.main(training)
+    model_dir = train_model(output, audio, soundfont, voice, arguments.max_steps) if train else DEFAULT_MODEL
 
-    print("\n3. publishing")
-    if publish.main([str(run_dir), str(model_dir), "--training_data", data, "--replace"]):
-        raise SystemExit(1)
-
-    print("\n4. loading the published folder in a fresh process, and embedding")
+    print("\nloading the published folder in a fresh process, and embedding")
     embeddings = embed_in_fresh_process(model_dir, songs)
     extractor = MT2FeatureExtractor.from_pretrained(model_dir)
-    with_package = embed_audio(MT2Model.from_pretrained(model_dir).eval(), extractor, songs[0].path)["mean"]
+    with_package = embed_audio(load_model(MT2Model, model_dir), extractor, songs[0].path)["mean"]
     if not np.array_equal(with_package, embeddings[0]):
         raise RuntimeError("the published folder and the package give different embeddings")
-    model = MT2ForPreTraining.from_pretrained(model_dir).eval()
-    estimates = [estimate_key(model, extractor, song.path) for song in tqdm(songs, unit="song", desc="keys")]
+    hear = key_listener(model_dir, extractor)
+    estimates = [hear(song.path) for song in tqdm(songs, unit="song", desc="keys")]
     print_table(songs[:MAX_SONGS_SHOWN], estimates[:MAX_SONGS_SHOWN], embeddings[:MAX_SONGS_SHOWN])
-
-    plot_training(run_dir / "trainer_state.json", output / "loss.png")
     best = max(range(len(songs)), key=lambda index: estimates[index].confidence)
-    title = f"{songs[best].path.stem}: heard as {SIGNATURES[estimates[best].signature]}"
+    title = f"{songs[best].path.stem}: heard as {estimates[best].name}"
     plot_profile(estimates[best].profile, title, output / "profile.png")
-    print(f"pictures: {output / 'loss.png'} and {output / 'profile.png'}; model: {model_dir}")
-    if not own_music:
-        untrained = untrained_model(run_dir, extractor, [song.path for song in training_songs[:96]])
-        before = [estimate_key(untrained, extractor, song.path) for song in songs]
-        result = {"held_out_songs": len(songs), "trained": share_right(songs, estimates)}
-        result["untrained"] = share_right(songs, before)
+    print(f"picture: {output / 'profile.png'}; model: {model_dir}")
+    if audio is None:
+        result = {"held_out_songs": len(songs), "right": share_right(songs, estimates)}
         (output / "result.json").write_text(json.dumps(result, indent=1))
-        print(f"key signatures of {len(songs)} held-out songs: {result['trained']} after training")
-        print(f"{'':>35} {result['untrained']} before (a plain chroma); 8.3% by chance")
+        print(f"key signatures of {len(songs)} held-out songs: {result['right']}; by chance 8.3%")
+
+
+def train_model(output: Path, audio: Path | None, soundfont: Path | None, voice: str, max_steps: int | None) -> Path:
+    """Pre-train a small model on a folder of music, or on composed songs, and return its published folder."""
+    run_dir, model_dir = output / "run", output / "model"
+    if audio is not None:
+        audio = audio.expanduser()
+        data = f"The music in a folder named {audio.name}; its licences are not stated."
+    else:
+        print(f"composing {NUM_TRAINING_SONGS} songs to train on")
+        if soundfont is None:
+            print("(no SoundFont player here: these songs have no real instruments and are easier than music)")
+        audio = output / "training songs"
+        make_music(audio, NUM_TRAINING_SONGS, TRAINING_SEED, soundfont)
+        data = f"Songs composed by mt2-music's generator, played {voice}. No rights of others in the compositions."
+
+    print("\npre-training")
+    if (run_dir / pretrain.SETTINGS_FILE).is_file():  # of an earlier demo; this one starts anew
+        shutil.rmtree(run_dir)
+    preset = demo_preset()
+    batch_size = min(preset["per_device_train_batch_size"], len(scan(find_files(audio), preset["window_seconds"])))
+    training = ["--preset", "demo", "--audio_dir", str(audio), "--output_dir", str(run_dir)]
+    training += ["--per_device_train_batch_size", str(batch_size)]
+    if max_steps is not None:
+        training += ["--max_steps", str(max_steps), "--save_steps", str(max_steps), "--logging_steps", "1"]
+    pretrain.main(training)
+
+    print("\npublishing")
+    if publish.main([str(run_dir), str(model_dir), "--training_data", data, "--replace"]):
+        raise SystemExit(1)
+    plot_training(run_dir / "trainer_state.json", output / "loss.png")
+    print(f"picture: {output / 'loss.png'}")
+    return model_dir
 
 
 if __name__ == "__main__":

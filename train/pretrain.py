@@ -48,7 +48,8 @@ BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
     "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
     "cpsd_weight", "nt_xent_weight", "two_window_weight", "loss_weighting", "temperature", "mel_views",
-    "augment_gain_db", "augment_band_share", "augment_noise_share", "augment_mask_share", "augment_effect",
+    "augment_gain_db", "augment_equalizer_db", "augment_band_share", "augment_noise_share", "augment_mask_share",
+    "augment_effect",
 )  # fmt: skip
 
 
@@ -196,6 +197,7 @@ def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, a
         processing_class=extractor,
         augmentation=Augmentation(
             training.augment_gain_db,
+            training.augment_equalizer_db,
             training.augment_band_share,
             training.augment_noise_share,
             training.augment_mask_share,

@@ -10,23 +10,24 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.embed import load_model
 
 from .calibrate import calibrate_key
-from .pretrain import SETTINGS_FILE, last_complete_checkpoint
+from .card import FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, fill_card, training_facts
+from .pretrain import last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
 
 CODE_FILES = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
 PUBLISHED_FILES = CODE_FILES | {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
-CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
-CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
+PUBLISHED_FILES |= {FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER}
 
 
 def publish(
@@ -36,6 +37,7 @@ def publish(
     training_data: str,
     name: str | None = None,
     replace: bool = False,
+    half: bool = False,
 ) -> None:
     """Calibrate a trained model and write its Hub folder; the folder appears complete or not at all.
 
@@ -43,9 +45,10 @@ def publish(
         run_dir: output folder of `pretrain`, or one of its checkpoints.
         target: folder to write.
         weights_license: licence of the weights, as the Hub spells it.
-        training_data: what the model was trained on, and on what terms.
+        training_data: what the model was trained on, and on what terms; Markdown.
         name: under which the card loads the model; the folder's name by default.
         replace: put the new model in the place of one published before.
+        half: store the weights in half precision.
 
     Raises:
         FileNotFoundError: `run_dir` holds no trained model.
@@ -55,6 +58,31 @@ def publish(
         checkpoint = last_complete_checkpoint(run_dir)
         hint = f"; its run was cut off, publish {checkpoint} instead" if checkpoint else ""
         raise FileNotFoundError(f"{run_dir} holds no model.safetensors{hint}")
+    check_target(target, replace)
+    model = load_model(MT2ForPreTraining, run_dir)
+    extractor = MT2FeatureExtractor.from_pretrained(run_dir)
+    if half:
+        model = model.half().float()  # calibrated as it will be loaded
+    if "equivariant" in model.config.class_tokens:
+        logger.info("C major lies %.2f fifths from profile index 0", calibrate_key(model, extractor))
+    facts = {
+        "name": name or target.name,
+        "weights_license": weights_license,
+        "training_data": training_data,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **training_facts(run_dir),
+    }
+    # The config keeps float32: half precision is how weights are stored, not how they are used.
+    weights = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
+    write_folder(target, partial(model.save_pretrained, state_dict=weights), extractor, facts)
+
+
+def check_target(target: Path, replace: bool) -> None:
+    """Refuse to write over what is there.
+
+    Raises:
+        ValueError: the folder exists and is not to be replaced, or holds something else than a published model.
+    """
     if target.exists():
         strange = (
             sorted({path.name for path in target.iterdir()} - PUBLISHED_FILES) if target.is_dir() else [target.name]
@@ -63,27 +91,35 @@ def publish(
             raise ValueError(f"{target} is no published model, it holds {strange[0]}; nothing was changed")
         if not replace:
             raise ValueError(f"{target} exists; --replace puts the new model in its place")
-    model = load_model(MT2ForPreTraining, run_dir)
-    extractor = MT2FeatureExtractor.from_pretrained(run_dir)
-    if "equivariant" in model.config.class_tokens:
-        logger.info("C major lies %.2f fifths from profile index 0", calibrate_key(model, extractor))
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+
+
+def write_folder(
+    target: Path, save: Callable[[Path], Any], extractor: MT2FeatureExtractor, facts: dict[str, Any]
+) -> None:
+    """Write the folder of a model, in the place of one that `check_target` allows to replace.
+
+    Args:
+        target: folder to write; it appears complete or not at all.
+        save: writes config, weights and code into a folder.
+        extractor: the model's front end.
+        facts: what its card says.
+    """
+    unfinished = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        model.save_pretrained(partial)
-        extractor.save_pretrained(partial)
-        (partial / "LICENSE").write_text(_code_license())
-        (partial / "README.md").write_text(
-            fill_card(run_dir, name or target.name, model, weights_license, training_data)
-        )
-        for path in partial.iterdir():
+        save(unfinished)
+        extractor.save_pretrained(unfinished)
+        (unfinished / "LICENSE").write_text(_code_license())
+        (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+        (unfinished / "README.md").write_text(fill_card(unfinished))
+        for path in unfinished.iterdir():
             path.chmod(0o644)  # weights are written for their owner alone
         if target.exists():
             shutil.rmtree(target)
-        os.replace(partial, target)
+        os.replace(unfinished, target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     logger.info("published %s", target)
 
 
@@ -96,53 +132,6 @@ def _code_license() -> str:
     raise FileNotFoundError("the licence of mt2-music is not where its installation put it; install the package again")
 
 
-def fill_card(run_dir: Path, name: str, model: MT2ForPreTraining, weights_license: str, training_data: str) -> str:
-    """Fill the model card with what the run's own files say."""
-    calibrated = model.config.key_calibration is not None
-    return Template(CARD_TEMPLATE.read_text()).substitute(
-        name=name,
-        title=name.rsplit("/", 1)[-1],
-        weights_license=weights_license,
-        training_data=training_data,
-        parameters=f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M",
-        layers=model.config.num_hidden_layers,
-        hidden_size=model.config.hidden_size,
-        window_seconds=f"{model.config.max_frames / model.config.frame_rate:.1f}",
-        frame_rate=f"{model.config.frame_rate:g}",
-        class_tokens=" and ".join(f"`{token}`" for token in model.config.class_tokens),
-        procedure=_procedure(run_dir),
-        calibration=CALIBRATED if calibrated else "",
-        version=metadata.version("mt2-music"),
-    )
-
-
-def _procedure(run_dir: Path) -> str:
-    """Say how long and on how much the model was trained, as far as the run's files tell."""
-    settings, state = _read_json(run_dir / SETTINGS_FILE), _read_json(run_dir / "trainer_state.json")
-    lines = []
-    if settings:
-        if "num_tracks" in settings:
-            lines.append(f"- {settings['num_tracks']} tracks, {settings['hours']:g} hours of audio")
-        else:
-            lines.append(f"- a stream of the data set {settings['dataset']}")
-        lines.append(f"- learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
-    if state:
-        lines.insert(1, f"- {state['global_step']} steps of {state['train_batch_size']} songs per process")
-        entries = [entry for entry in state["log_history"] if "profile_magnitude" in entry or "loss_nt_xent" in entry]
-        if entries:
-            values = ", ".join(
-                f"{key} {entries[-1][key]:.3f}"
-                for key in ("loss_cpsd", "loss_nt_xent", "profile_magnitude")
-                if key in entries[-1]
-            )
-            lines.append(f"- last log entry: {values}")
-    return "\n".join(lines) or "The run's log is not part of the published folder."
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Publish a folder; return 0, or 2 when nothing was written."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -152,20 +141,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--training_data",
         default="A private collection of music; the publisher gives no details of its licences.",
-        help="what the model was trained on, and on what terms",
+        help="what the model was trained on, and on what terms: text, or a file of Markdown",
     )
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub; nothing is without this")
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    training_data = arguments.training_data
     try:
+        if training_data.endswith(".md"):
+            training_data = Path(training_data).read_text().strip()
         publish(
             arguments.run_dir,
             arguments.target,
             arguments.weights_license,
-            arguments.training_data,
+            training_data,
             name=arguments.push,
             replace=arguments.replace,
+            half=arguments.half,
         )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)

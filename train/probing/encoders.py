@@ -17,8 +17,15 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining, MT2Model, modeling_mt2
-from mt2_music.embed import load_model
+from mt2_music import (
+    MT2Config,
+    MT2FeatureExtractor,
+    MT2ForAudioClassification,
+    MT2ForPreTraining,
+    MT2Model,
+    modeling_mt2,
+)
+from mt2_music.embed import knows_keys, load_model
 from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.train.calibrate import calibrate_key
 from mt2_music.train.functions import load_function
@@ -120,7 +127,7 @@ class MT2Encoder:
     """An MT2 model with all its readouts.
 
     Args:
-        model: pre-training model or encoder, in evaluation mode; only the former can name keys.
+        model: in evaluation mode: the encoder alone, or with a head that can name keys by itself.
         extractor: its front end.
         name: for the table.
         layers: hidden states to read besides the output: 0 is what enters the first layer.
@@ -132,7 +139,7 @@ class MT2Encoder:
 
     def __init__(
         self,
-        model: MT2ForPreTraining | MT2Model,
+        model: MT2ForPreTraining | MT2ForAudioClassification | MT2Model,
         extractor: MT2FeatureExtractor,
         name: str,
         layers: Sequence[int] = (),
@@ -143,7 +150,7 @@ class MT2Encoder:
         self.sampling_rate = extractor.sampling_rate
         self.model = model.eval()
         self.model.to(torch.device(device))
-        self.encoder: MT2Model = model.mt2 if isinstance(model, MT2ForPreTraining) else model
+        self.encoder: MT2Model = model if isinstance(model, MT2Model) else model.mt2
         depth = model.config.num_hidden_layers
         if any(not 0 <= layer <= depth for layer in layers):
             raise ValueError(f"layers {list(layers)} of a model that has 0 to {depth}")
@@ -313,7 +320,8 @@ def load_encoder(
         raise ValueError(f"{source} is neither a baseline nor a model that can be loaded: {error}") from error
     if config.model_type == MT2Config.model_type:
         whole = MT2ForPreTraining.__name__ in (config.architectures or ())
-        loaded: Any = load_model(MT2ForPreTraining if whole else MT2Model, source)
+        kind: Any = MT2ForPreTraining if whole else MT2ForAudioClassification if knows_keys(config) else MT2Model
+        loaded = load_model(kind, source)
         extractor = MT2FeatureExtractor.from_pretrained(source)
         return MT2Encoder(loaded, extractor, Path(source).name, _layers(layers, config), device)
     return TransformersEncoder(source, _layers(layers, config), trust_remote_code, device)

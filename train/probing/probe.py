@@ -46,18 +46,68 @@ class ProbeResult:
     weight_decay: float
 
 
+@dataclass(frozen=True)
+class FittedProbe:
+    """A layer that was fitted on training clips and chosen on validation clips.
+
+    Args:
+        readout: what it reads.
+        layer: reads values after `mean` was taken off and `deviation` divided out; infinite where a value is constant.
+        mean, deviation: (D,), of the training clips.
+        head: what it answers, in the way that validation chose.
+        validation: the main metric on the validation split.
+        weight_decay: the one chosen by it.
+    """
+
+    readout: str
+    layer: torch.nn.Linear
+    mean: Tensor
+    deviation: Tensor
+    head: Head
+    validation: float
+    weight_decay: float
+
+    def answers(self, features: Features, clips: Sequence[Clip]) -> list[Any]:
+        """Return what the metric takes as predictions of clips."""
+        logits = _logits(
+            features,
+            clips,
+            readout=self.readout,
+            head=self.head,
+            layer=self.layer,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
+        return [self.head.answer(*of_clip) for of_clip in logits]
+
+
 def probe(
     features: Features, splits: Splits, readout: str, head: Head, metric: Metric, main_metric: str, seed: int
 ) -> ProbeResult:
-    """Fit, choose and score one linear layer.
+    """Fit, choose and score one linear layer: `fit_probe`, and then once on the test split.
+
+    Raises:
+        ValueError: an encoder without that readout, or a split without clips.
+    """
+    if not splits["test"]:
+        raise ValueError("the test split is empty")
+    fitted = fit_probe(features, splits, readout, head, metric, main_metric, seed)
+    truth = [fitted.head.reference(clip.label) for clip in splits["test"]]
+    test = metric(fitted.answers(features, splits["test"]), truth)
+    return ProbeResult(test, fitted.validation, fitted.weight_decay)
+
+
+def fit_probe(
+    features: Features, splits: Splits, readout: str, head: Head, metric: Metric, main_metric: str, seed: int
+) -> FittedProbe:
+    """Fit one linear layer on training clips and choose its weight decay on validation clips.
 
     The layer is trained with Adam until the validation loss stops falling, once with every weight decay; the one with
-    the best main metric on validation is scored on test. Where a head can answer in several ways, the same metric
-    chooses one.
+    the best main metric on validation is kept. Where a head can answer in several ways, the same metric chooses one.
 
     Args:
         features: embedding of a clip.
-        splits: clips of "train", "validation" and "test".
+        splits: clips of "train" and "validation".
         readout: which vector, or of a task in time which frames, the layer reads.
         head: what it is asked for.
         metric: predictions and references of clips to scores.
@@ -67,8 +117,8 @@ def probe(
     Raises:
         ValueError: an encoder without that readout, or a split without clips.
     """
-    for split, clips in splits.items():
-        if not clips:
+    for split in ("train", "validation"):
+        if not splits[split]:
             raise ValueError(f"the {split} split is empty")
     rng = np.random.default_rng(seed)
     head = head.learn([clip.label for clip in splits["train"]])
@@ -91,9 +141,7 @@ def probe(
             best = score, weight_decay, layer, variant
     assert best is not None
     validation, weight_decay, layer, head = best
-    answers = [head.answer(*of_clip) for of_clip in read(splits["test"], layer=layer)]
-    test = metric(answers, [head.reference(clip.label) for clip in splits["test"]])
-    return ProbeResult(test, validation, weight_decay)
+    return FittedProbe(readout, layer, mean, deviation, head, validation, weight_decay)
 
 
 def _choose_variant(

@@ -1,5 +1,6 @@
 """Answers without a probe: key templates on a chroma, the calibrated profile of MT2 itself, and steady tapping."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,12 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mt2_music.embed import key_calibration, mean_profile, rotate_to_c
+from mt2_music.embed import classify_key, key_calibration, mean_profile, rotate_to_c
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio
-from mt2_music.modeling_mt2 import MT2ForPreTraining
+from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.train.synth.score import key_name
 
-from .cache import EmbeddingCache
+from .cache import EmbeddingCache, load_clip
 from .clips import Clip, Splits
 from .encoders import Embedding, MT2Encoder, SpectrogramStatistics
 from .heads import Beats, Head, Keys
@@ -116,6 +117,34 @@ class ZeroShotKey:
         features = self.encoder.extractor.extract(torch.from_numpy(waveform)[None])[0]
         profile = mean_profile(model, features, self.transpositions)
         return Embedding({"profile": rotate_to_c(profile, key_calibration(model)).numpy()})
+
+
+class NamedKey:
+    """The key that a model names which was taught the 24 keys, as `mt2 key` prints it.
+
+    Args:
+        encoder: of such a model.
+    """
+
+    readout = "its own keys"
+
+    def __init__(self, encoder: MT2Encoder) -> None:
+        if not isinstance(encoder.model, MT2ForAudioClassification):
+            raise ValueError(f"{encoder.name} was not taught keys")
+        self.model, self.extractor = encoder.model, encoder.extractor
+        self.name = f"{encoder.name}-named"
+        head = self.model.classifier.weight.detach().cpu().numpy().tobytes()
+        self.identity = f"{encoder.identity}-{hashlib.sha256(head).hexdigest()[:16]}"
+
+    def suits(self, head: Head) -> bool:
+        """Name keys."""
+        return isinstance(head, Keys)
+
+    def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
+        """Name the keys of the test clips."""
+        rate = self.extractor.sampling_rate
+        waveforms = (load_clip(clip, rate) for clip in splits["test"])
+        return [str(classify_key(self.model, self.extractor, waveform, rate).key) for waveform in waveforms]
 
 
 class Tapping:

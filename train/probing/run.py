@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from mt2_music.files import write_whole
-from mt2_music.modeling_mt2 import MT2ForPreTraining
+from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 
 from .cache import EmbeddingCache, content_of
 from .clips import Clip, Splits
 from .encoders import RANDOM_MODELS, STATISTICS, Encoder, MT2Encoder, load_encoder
 from .metrics import load_metric
 from .probe import BATCH_SIZES, LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAYS, Metric, probe
-from .rules import RULES, Rule, ZeroShotKey
+from .rules import RULES, NamedKey, Rule, ZeroShotKey
 from .tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Benchmark:
             layers = None if arguments.layers == ["all"] else [int(layer) for layer in arguments.layers]
             encoder = load_encoder(source, layers, arguments.trust_remote_code, arguments.device)
             name, identity = encoder.name, encoder.identity
-            rules = _zero_shot(encoder, arguments.transpositions)
+            rules = _without_probe(encoder, arguments.transpositions)
         models = self.results["models"]
         if any(other != source and model["name"] == name for other, model in models.items()):
             name = source
@@ -229,8 +229,12 @@ class Benchmark:
         write_whole(self.arguments.out, json.dumps(self.results, indent=1))
 
 
-def _zero_shot(encoder: Encoder, transpositions: int) -> list[Rule]:
-    if not isinstance(encoder, MT2Encoder) or not isinstance(encoder.model, MT2ForPreTraining):
+def _without_probe(encoder: Encoder, transpositions: int) -> list[Rule]:
+    if not isinstance(encoder, MT2Encoder):
+        return []
+    if isinstance(encoder.model, MT2ForAudioClassification):
+        return [NamedKey(encoder)]
+    if not isinstance(encoder.model, MT2ForPreTraining):
         return []
     config = encoder.model.config
     if "equivariant" not in config.class_tokens or config.key_calibration is None:

@@ -1,0 +1,95 @@
+"""Is a key heard in real recordings that nobody labelled? `python benchmarks/recordings.py MUSIC`.
+
+Two checks that need no labels. The two halves of a track, mostly in one key, should be heard in one; and a track that
+is played faster or slower by some semitones should be heard as many semitones higher or lower. Krumhansl's templates
+on a chroma do the same beside it. The music must not be what the model was trained on. Writes recordings.md.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mt2_music import MT2FeatureExtractor
+from mt2_music.cli import DEFAULT_MODEL, key_listener
+from mt2_music.embed import SIGNATURES
+from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.train.data import find_files
+from mt2_music.train.probing.encoders import SpectrogramStatistics
+from mt2_music.train.probing.rules import correlate
+from mt2_music.train.synth.score import signature
+
+SAMPLING_RATE = 16000
+MIN_SECONDS = 30.0
+SEMITONES = (-3, -2, -1, 1, 2, 3)
+Listener = Callable[[np.ndarray], int]
+
+
+def krumhansl(waveform: np.ndarray) -> int:
+    """Name the key signature by templates."""
+    return signature(correlate(SpectrogramStatistics("chroma").embed(waveform).vectors["statistics"][:12]))
+
+
+def check(hear: Listener, tracks: list[np.ndarray]) -> tuple[float, float, float, float]:
+    """Return shares of tracks whose halves agree, or nearly, and of transpositions that are followed, or nearly."""
+    halves, moved = [], []
+    for index, track in enumerate(tqdm(tracks, unit="track")):
+        middle = len(track) // 2
+        halves.append((hear(track[middle:]) - hear(track[:middle])) % 12)
+        whole = hear(track)
+        shift = SEMITONES[index % len(SEMITONES)]
+        # Samples of a faster rate played at ours: all pitches rise, and the music ends sooner.
+        faster = resample(track, round(SAMPLING_RATE * 2 ** (shift / 12)), SAMPLING_RATE)
+        moved.append((hear(faster) - whole - shift) % 12)
+    near = (0, 5, 7)
+    return (
+        float(np.mean(np.array(halves) == 0)),
+        float(np.mean(np.isin(halves, near))),
+        float(np.mean(np.array(moved) == 0)),
+        float(np.mean(np.isin(moved, near))),
+    )
+
+
+def main() -> None:
+    """Check the model and the templates, and write a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("music", type=Path, help="folder of recordings")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub name (default: the package's)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    listener = key_listener(arguments.model, extractor)
+    tracks = []
+    for _, path in find_files(arguments.music).found:
+        try:
+            audio, rate = read_audio(path)
+        except (ValueError, OSError) as error:
+            print(f"left out {path}: {error}")
+            continue
+        if len(audio) >= MIN_SECONDS * rate:
+            tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
+    listeners: dict[str, Listener] = {
+        Path(arguments.model).name: lambda waveform: listener(waveform, SAMPLING_RATE).signature,
+        "krumhansl": krumhansl,
+    }
+    lines = [
+        "| model | halves agree | or a fifth apart | transposition followed | or a fifth off |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, hear in listeners.items():
+        lines.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in check(hear, tracks)) + " |")
+    hours = sum(map(len, tracks)) / SAMPLING_RATE / 3600
+    note = (
+        f"{len(tracks)} tracks of at least {MIN_SECONDS:g} s, {hours:.1f} hours; key signatures, of which there are "
+        f"{len(SIGNATURES)}: chance is 8.3 %, and 25 % within a fifth. Each track is transposed once, by 1 to 3 "
+        "semitones up or down, by playing it faster or slower. Written by benchmarks/recordings.py."
+    )
+    lines += ["", note]
+    arguments.out.write_text("\n".join(lines) + "\n")
+    print(arguments.out.read_text())
+
+
+if __name__ == "__main__":
+    main()
