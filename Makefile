@@ -2,10 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find modeling_mt2 feature_extraction train model_cards -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo demo-train test lint bench clean
 
-demo: .venv/package  ## the whole way in a few minutes; AUDIO=~/Music takes your own songs
+demo: .venv/package  ## keys and nearest songs, by the published model; AUDIO=~/Music takes your own songs
 	$(BIN)/python -m mt2_music.train.demo $(if $(AUDIO),--audio "$(AUDIO)")
+
+demo-train: .venv/package  ## the whole way in a few minutes, with a model trained on the spot
+	$(BIN)/python -m mt2_music.train.demo --train $(if $(AUDIO),--audio "$(AUDIO)")
 
 test: .venv/package  ## the test suite
 	$(BIN)/python -m pytest -q

@@ -19,7 +19,7 @@ def test_the_demo_takes_a_folder_of_ones_own(music_folder, tmp_path, capsys, cap
     soundfile.write(folder / "short.wav", tone(440, 0.3), RATE)
     output = tmp_path / "demo"
     with caplog.at_level("INFO"):
-        main(["--audio", str(folder), "--output", str(output), "--max_steps", "2"])
+        main(["--audio", str(folder), "--output", str(output), "--train", "--max_steps", "2"])
     left_out = json.loads((output / "run" / "left_out.json").read_text())
     names = {"corrupt.ogg", "notes.txt", "empty.wav", "short.wav"}
     assert {item["name"].rsplit("/")[-1] for item in left_out} == names
@@ -29,6 +29,14 @@ def test_the_demo_takes_a_folder_of_ones_own(music_folder, tmp_path, capsys, cap
     for picture in ("loss.png", "profile.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
     assert (output / "model" / "README.md").is_file()
+
+
+def test_the_published_model_names_the_keys_of_composed_songs(tmp_path, capsys):
+    main(["--output", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert "Db major" in table and "loading the published folder" in table
+    right = float(json.loads((tmp_path / "result.json").read_text())["right"].split("%")[0])
+    assert right > 70  # of 24; by chance 8.3
 
 
 def test_composed_songs_carry_their_labels(tmp_path):

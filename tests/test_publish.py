@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.calibrate import calibrate_key
@@ -69,13 +70,15 @@ def test_a_process_without_the_package_loads_every_class(published, tmp_path):
 def test_the_folder_is_complete(published, run_dir):
     names = {path.name for path in published.iterdir()}
     code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
-    rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+    rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
     assert names == code | rest
     assert "Apache License" in (published / "LICENSE").read_text()
     assert len(json.loads((published / "config.json").read_text())["auto_map"]) == 6
     assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
     card = (published / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers\nlicense: apache-2.0\n")
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "transformers" and metadata["license"] == "apache-2.0"
+    assert metadata["pipeline_tag"] == "feature-extraction"
     steps = json.loads((run_dir / "trainer_state.json").read_text())["global_step"]
     assert f"{steps} steps of 4 songs" in card
     assert "$" not in card
