@@ -225,8 +225,9 @@ def small() -> dict[str, Any]:
 
     On a prepared folder that mixes rendered pieces, solos and real recordings; the card in model_cards says which, and
     what it learned. Long recordings come as often as they are long, so that they are not lost among short pieces.
-    Windows are not equalised, nor spoiled by noise and band limits: a first run that was (9 dB, 40 %) knew 43 % of the
-    Philharmonia's instruments on validation after 750 steps and was given up; a smaller one without knew 79 % after 900.
+    Windows are not equalised, nor spoiled by noise and band limits: a first run that was (9 dB, 40 %) knew 43 % of
+    the Philharmonia's instruments on validation after 750 steps and was given up; a smaller one without knew 79 %
+    after 900.
     """
     return {
         **demo(),
