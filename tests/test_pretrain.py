@@ -143,6 +143,25 @@ pretrain.main()
     assert all(torch.equal(got[name], want[name]) for name in want)
 
 
+def test_a_worker_killed_by_the_kernel_ends_the_run_with_its_last_checkpoint(music_folder, tmp_path):
+    program = """
+import multiprocessing, os, signal
+import mt2_music.train.pretrain as pretrain, mt2_music.train.trainer as trainer
+save = trainer.MT2Trainer._save_checkpoint
+def then_kill_a_worker(self, *arguments):
+    save(self, *arguments)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+trainer.MT2Trainer._save_checkpoint = then_kill_a_worker
+pretrain.main()
+"""
+    options = ["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS]
+    options += ["--dataloader_num_workers", "1"]
+    broken = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, timeout=120)
+    assert broken.returncode == 1
+    assert "a data worker was killed, perhaps for lack of memory" in broken.stderr
+    assert "checkpoint-20 is whole: start again to go on from it" in broken.stderr
+
+
 def test_starts_from_a_published_model(published, music_folder, tmp_path):
     options = ["--audio_dir", str(music_folder), *TINY, "--max_steps", "2", "--save_steps", "2"]
     main([*options, "--init_from", str(published), "--output_dir", str(tmp_path), "--learning_rate", "0"])

@@ -20,9 +20,9 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def folder(published, music_folder, tmp_path_factory):
+def folder(music_folder, tmp_path_factory):
     here = tmp_path_factory.mktemp("reader")
-    shutil.copytree(published, here / "demo" / "model")
+    shutil.copytree(ROOT / "model_cards" / "mt2-small", here / "model_cards" / "mt2-small")
     shutil.copytree(music_folder, here / "music")
     soundfile.write(here / "song.ogg", song(7), RATE)
     if find_soundfont() is not None:

@@ -6,6 +6,7 @@ which test pieces it hears wrong. With `--corpus` and `--songs` the pictures are
 """
 
 import argparse
+import inspect
 import json
 import logging
 import sys
@@ -16,7 +17,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from mt2_music import MT2Config
+from mt2_music import MT2Config, configuration_mt2, modeling_mt2
+from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.files import write_whole
 
 from .probing.report import load_results, rows_of, sizes, table
@@ -25,6 +27,7 @@ from .trainer import SETTINGS_FILE, SPEED
 
 logger = logging.getLogger(__name__)
 
+CODE = (configuration_mt2, modeling_mt2, feature_extraction_mt2)
 FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER, MISTAKES_FILE = "training.json", "results.json", "figures", "mistakes.json"
 TEMPLATE, KEY_TEMPLATE = (Path(__file__).with_name(name) for name in ("model_card.md", "key_card.md"))
 READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", "mean": "mean of the class tokens"}
@@ -180,6 +183,8 @@ def main(argv: list[str] | None = None) -> int:
 
         (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
         draw(folder, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
+        for module in CODE:
+            write_whole(folder / f"{module.__name__.rpartition('.')[2]}.py", inspect.getsource(module))
         write_whole(folder / "README.md", fill_card(folder))
     except (OSError, ValueError) as error:
         logger.error("card: %s", error)

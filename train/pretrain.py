@@ -245,10 +245,13 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
     with stop.listening():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-        except Exception:
+        except Exception as error:
+            # A worker that dies while it hands over a batch resets the connection before torch notices its death.
+            lost = isinstance(error, (ConnectionError, EOFError)) or "DataLoader worker" in str(error)
+            why = ": a data worker was killed, perhaps for lack of memory" if lost else ""
             kept = last_complete_checkpoint(output_dir)
             whole = f"{kept} is whole: start again to go on from it" if kept else "there is no checkpoint yet"
-            logger.error("training broke off at step %d; %s", trainer.state.global_step, whole)
+            logger.error("training broke off at step %d%s; %s", trainer.state.global_step, why, whole)
             raise
         if stop.asked and trainer.state.global_step < training.max_steps:
             step = trainer.state.global_step

@@ -1,0 +1,69 @@
+"""The models published here: whole, of this code, what their cards say, and loaded without the package."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from mt2_music import MT2FeatureExtractor
+from mt2_music.cli import DEFAULT_MODEL, key_listener
+from mt2_music.train.card import CODE, fill_card
+from mt2_music.train.synth.score import signature
+from support import RATE, pitch_fork, python, song
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+MODELS = sorted(path for path in CARDS.iterdir() if path.is_dir())
+
+STRANGER = """
+import sys, warnings
+sys.modules["mt2_music"] = None
+warnings.simplefilter("error")  # before transformers adds its own filters
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+extractor = AutoFeatureExtractor.from_pretrained(sys.argv[1], trust_remote_code=True)
+model, report = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True, output_loading_info=True)
+assert not any(report.values()), report
+with torch.no_grad():
+    embedding = model.eval()(**extractor(sys.argv[2], return_tensors="pt")).pooler_output
+assert embedding.dtype == torch.float32 and embedding.isfinite().all()
+"""
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_stranger_embeds_a_file_without_a_warning(folder, tmp_path):
+    soundfile.write(tmp_path / "song.ogg", song(70), RATE)
+    env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    said = python("-c", STRANGER, folder, tmp_path / "song.ogg", cwd=tmp_path, env=env).stderr
+    assert not re.search("warn|unexpected|missing|newly", said, re.IGNORECASE), said
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
+    refresh = f"python -m mt2_music.train.card model_cards/{folder.name}"
+    for module in CODE:
+        name = Path(module.__file__).name
+        assert (folder / name).read_text() == Path(module.__file__).read_text(), f"{name} is an old copy: {refresh}"
+    card = (folder / "README.md").read_text()
+    _, metadata, text = card.split("---\n", 2)
+    assert text == fill_card(folder).split("---\n", 2)[2], f"the card is not what its files say: {refresh}"
+    index = yaml.safe_load(metadata)["model-index"][0]
+    scores = json.loads((folder / "results.json").read_text())["models"][folder.name]["tasks"]
+    for result in index["results"]:
+        task, _, readout = result["task"]["name"].partition(", ")
+        assert task in scores and readout and 0 < result["metrics"][0]["value"] <= 100
+    for picture in re.findall(r"\]\((figures/[\w.-]+)\)", card):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_of_the_command_hears_plain_cadences():
+    hear = key_listener(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))
+    heard = [hear(pitch_fork(tonic), RATE) for tonic in range(12)]
+    assert sum(estimate.signature == tonic for tonic, estimate in enumerate(heard)) >= 11
+    assert all(signature(str(estimate.key)) == estimate.signature for estimate in heard)
+    flat = hear(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
+    assert flat.confidence < 0.9  # noise is in no key
