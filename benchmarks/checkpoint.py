@@ -29,7 +29,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared_dir", type=Path, required=True, help="training music, prepared")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus of the benchmark, that of baselines.sh")
-    parser.add_argument("--key_corpus", type=Path, required=True, help="larger corpus that the keys are learned from")
     parser.add_argument("--philharmonia", type=Path, required=True, help="as the benchmark takes it")
     parser.add_argument("--songs", type=Path, required=True, help="recordings for the map, a folder for each album")
     parser.add_argument("--work", type=Path, default=Path("checkpoint"), help="folder of runs, scores and embeddings")
@@ -49,15 +48,15 @@ def main() -> None:
         if not place.exists():
             command("publish", run, place, "--training_data", here / "checkpoint_data.md", "--half")
     results, layers = work / "results.json", work / "layers.json"
+    cache = ["--cache_dir", work / "cache"]
     data = ["--data", f"corpus={arguments.corpus}", f"philharmonia={arguments.philharmonia}"]
-    data += ["--cache_dir", work / "cache"]
+    data += ["--transpositions", 3, *cache]  # steadier than none on validation pieces
     command("probing.run", "--model", *places.values(), *data, "--out", results)
     options = ["--layers", "all", "--tasks", *LAYER_TASKS, "--seeds", "0"]
     command("probing.run", "--model", places[MODEL], *data, *options, "--out", layers)
     with_keys = cards / f"{MODEL}-key"
     if not with_keys.exists():
-        cache = ["--cache_dir", work / "cache"]
-        command("key", places[MODEL], with_keys, "--corpus", arguments.key_corpus, *cache, "--half")
+        command("key", places[MODEL], with_keys, "--corpus", arguments.corpus, *cache, "--half")
     keys = work / "keys.json"
     command("probing.run", "--model", with_keys, "krumhansl", *data, "--tasks", "corpus-key", "--out", keys)
     shared = ["--corpus", arguments.corpus, "--songs", arguments.songs]

@@ -36,21 +36,27 @@ READOUTS["frames"] = "frames"
 
 
 def fit_keys(
-    model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corpus: Path, cache_dir: Path, seed: int = 0
+    model: MT2ForPreTraining,
+    extractor: MT2FeatureExtractor,
+    corpus: Path,
+    cache_dir: Path,
+    name: str = "mt2",
+    seed: int = 0,
 ) -> tuple[str, FittedProbe]:
     """Fit one layer on every readout of a model; return the best on validation, after the name of its pooling.
 
     Args:
         model, extractor: from one published folder.
         corpus: rendered corpus; training and validation pieces are used.
-        cache_dir: where embeddings are kept.
+        cache_dir: where embeddings are kept, and found if the benchmark has made them.
+        name: of the model, as the benchmark calls it.
         seed: of the order of batches.
 
     Raises:
         FileNotFoundError, ValueError: there is no corpus, or it has too few pieces.
     """
     splits = TASK.load(corpus)
-    cache = EmbeddingCache(cache_dir, MT2Encoder(model, extractor, "key", (), str(model.device)), with_frames=False)
+    cache = EmbeddingCache(cache_dir, MT2Encoder(model, extractor, name, (), str(model.device)), with_frames=False)
     used = {name: splits[name] for name in ("train", "validation")}
     failed = cache.fill(clip for clips in used.values() for clip in clips)
     if failed:
@@ -111,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         check_target(arguments.target, arguments.replace)
         model = load_model(MT2ForPreTraining, arguments.model)
         extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-        pooling, probe = fit_keys(model, extractor, arguments.corpus, arguments.cache_dir)
+        pooling, probe = fit_keys(model, extractor, arguments.corpus, arguments.cache_dir, Path(arguments.model).name)
         classifier = with_keys(model, pooling, probe)
         # The heads of pre-training stay with it: one folder names keys with and without the layer.
         weights = {**model.state_dict(), **classifier.state_dict()}
