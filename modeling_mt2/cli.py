@@ -16,7 +16,7 @@ from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .configuration_mt2 import MT2Config
 from .embed import KeyEstimate, classify_key, embed_audio, estimate_key, key_calibration, knows_keys, load_model
-from .files import write_npz
+from .files import audio_files, write_npz
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
 
 DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="{embed,key}")
     for function, summary in ((embed, "write embeddings to an npz file"), (key, "estimate keys")):
         command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
-        command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3")
+        command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3, or folders of them")
         command.add_argument(
             "--model", default=DEFAULT_MODEL, help="folder or Hub name of a published model (default: mt2-small-key)"
         )
@@ -100,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             command.add_argument("--json", action="store_true", help="print one list of objects")
     arguments = parser.parse_args(argv)
+    arguments.files = audio_files(arguments.files)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

@@ -1,13 +1,36 @@
-"""Files that are whole or not there, and what is in them."""
+"""Files: those of folders, those that are whole or not there, and what is in them."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"}
+
+
+def walk(folder: Path, refused: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Yield all files of a folder and the folders below it, in the order of their names.
+
+    Args:
+        folder: where to look.
+        refused: is told of folders that cannot be read; without it they are passed over.
+    """
+    for place, folders, names in os.walk(folder, onerror=refused):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
+
+
+def audio_files(places: Iterable[str]) -> list[str]:
+    """Put in the place of folders the audio files in and below them; a folder without any stays as it is."""
+    found: list[str] = []
+    for place in places:
+        inside = [str(path) for path in walk(Path(place)) if path.suffix.lower() in AUDIO_SUFFIXES]
+        found += inside or [place]
+    return found
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.cli import main
 from mt2_music.embed import estimate_key, mean_profile, rotate_to_c
+from mt2_music.files import audio_files
 from mt2_music.train import calibrate
 from support import RATE, pitch_fork, song, tiny_config
 
@@ -56,6 +58,15 @@ def test_embed_writes_nothing_when_nothing_can_be_read(published, files, tmp_pat
     assert main(["embed", *files[1], "--model", str(published), "-o", str(output)]) == 1
     assert not list(tmp_path.glob("*none*"))
     assert main(["embed", files[0][0], "--model", str(tmp_path / "no model"), "-o", str(output)]) == 2
+
+
+def test_folders_stand_for_the_audio_in_them(tmp_path):
+    for name in ("b/2.ogg", "b/cover.jpg", "b/deeper/1.FLAC", "a.wav", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    places = [str(tmp_path / name) for name in ("missing.wav", "b", "a.wav", "empty")]
+    found = [str(Path(place).relative_to(tmp_path)) for place in audio_files(places)]
+    assert found == ["missing.wav", "b/2.ogg", "b/deeper/1.FLAC", "a.wav", "empty"]  # the last is refused by its name
 
 
 def test_key_prints_one_list_of_objects(published, files, capsys):

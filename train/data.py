@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,12 +13,12 @@ import numpy as np
 import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
+from mt2_music.files import AUDIO_SUFFIXES, walk
 
 from .augment import NUM_DRAWS
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf"}
 PROBE_SECONDS = 0.1  # decoded at both ends of a file before it is trusted
 SILENCE_DBFS = -60.0  # a window whose root mean square lies below is drawn again
 MAX_DRAWS = 8  # windows drawn from one track before another takes its place
@@ -133,14 +132,11 @@ def find_files(folder: str | Path) -> Sources:
         raise FileNotFoundError(f"no such folder: {folder}")
     left_out: list[LeftOut] = []
     found = []
-    refused = partial(_note_refusal, left_out)
-    for place, folders, names in os.walk(folder, onerror=refused):
-        folders.sort()
-        for path in (Path(place, name) for name in sorted(names)):
-            if path.suffix.lower() in AUDIO_SUFFIXES:
-                found.append((str(path), str(path)))
-            else:
-                left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))
+    for path in walk(folder, partial(_note_refusal, left_out)):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            found.append((str(path), str(path)))
+        else:
+            left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))
     return Sources(found, left_out, str, str(folder))
 
 
