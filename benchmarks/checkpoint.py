@@ -46,7 +46,8 @@ def main() -> None:
             probe = ["--probe_corpus", arguments.corpus, "--probe_steps", "250"]
             command("pretrain", "--preset", "small", *where, *probe, *tokens, *steps, "--disable_tqdm", "true")
         if not place.exists():
-            command("publish", run, place, "--training_data", here / "checkpoint_data.md", "--half")
+            about = ["--training_data", here / "checkpoint_data.md", "--corpus", arguments.corpus]
+            command("publish", run, place, *about, "--half")
     results, layers = work / "results.json", work / "layers.json"
     cache = ["--cache_dir", work / "cache"]
     data = ["--data", f"corpus={arguments.corpus}", f"philharmonia={arguments.philharmonia}"]

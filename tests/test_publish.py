@@ -15,6 +15,7 @@ import yaml
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.calibrate import calibrate_key
 from mt2_music.train.publish import main, publish
+from mt2_music.train.synth import find_soundfont
 from support import RATE, pitch_fork, python, song, tiny_config
 
 STRANGER = """
@@ -107,7 +108,7 @@ def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_calibration_finds_the_rotation(extractor):
+def test_calibration_finds_the_rotation(extractor, request):
     """A model whose head is rotated by hand must be calibrated by as much more."""
     torch.manual_seed(0)
     model = MT2ForPreTraining(tiny_config(profile_gain=1.0)).eval()
@@ -115,6 +116,14 @@ def test_calibration_finds_the_rotation(extractor):
     with torch.no_grad():
         model.key_head.linear.weight.copy_(model.key_head.linear.weight.roll(5, 0))
     assert calibrate_key(model, extractor) == pytest.approx((first + 7 * 5) % 12, abs=1e-3)
+    if find_soundfont() is not None:  # the same of the composed pieces of a corpus
+        small_corpus = request.getfixturevalue("small_corpus")
+        turned = calibrate_key(model, extractor, small_corpus)
+        with torch.no_grad():
+            model.key_head.linear.weight.copy_(model.key_head.linear.weight.roll(-5, 0))
+        assert turned == pytest.approx((calibrate_key(model, extractor, small_corpus) + 7 * 5) % 12, abs=1e-3)
+        with pytest.raises(FileNotFoundError, match="no corpus"):
+            calibrate_key(model, extractor, Path("nowhere"))
     linear = MT2FeatureExtractor(cqt_power=1.0)
     fork = linear(pitch_fork(0), sampling_rate=RATE, return_tensors="np")["input_features"][0, :, :99]
     chroma = np.array([fork[:, (pitch_class - 9) % 12 :: 12].mean() for pitch_class in range(12)])

@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,33 +18,54 @@ from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .losses import profile_phase
 from .synth import compose, play_additive
+from .synth.corpus import key_of, read_rows
+from .synth.rows import GENERATED
 from .synth.score import signature
 
 PIECE_SECONDS = 12.0
+PIECES_PER_KEY = 4  # of a corpus
 
 
 @torch.no_grad()
-def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor) -> float:
+def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corpus: Path | None = None) -> float:
     """Find out how far C major lies from profile index 0, and store it in the config.
 
-    Two short pieces in every signature, one in major and one in minor, are composed and heard; their profiles are
-    turned back by the signature and averaged as points on the circle of fifths, so that the answer need not be a whole
-    step. Pieces that modulate and not bare cadences: a model hears them up to half a fifth sharper than I-IV-V-I,
-    and is to be right about music.
+    Short pieces in every key are composed and heard; their profiles are turned back by the signature and averaged as
+    points on the circle of fifths, so that the answer need not be a whole step. Pieces that modulate and not bare
+    cadences: a model hears them up to half a fifth sharper than I-IV-V-I, and is to be right about music. For the same
+    reason instruments are better than the plain tones that every machine has: they sound up to a fifth of a fifth
+    sharper again, which is where keys are lost that lie between two places.
 
     Args:
         model: trained, in evaluation mode, with an equivariant token.
         extractor: the front end it was trained with.
+        corpus: rendered corpus; its composed training pieces, four in every key, are heard instead of plain tones.
 
     Returns:
         Steps of a fifth, from 0 to below 12.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such corpus, or no composed piece with a key in it.
     """
     total = torch.zeros(2)
-    for piece_signature, features in _pieces(extractor.to_json_string()):
+    pieces = _pieces(extractor.to_json_string()) if corpus is None else _rendered(extractor, corpus)
+    for piece_signature, features in pieces:
         total += profile_phase(mean_profile(model, features).roll(-piece_signature))
     fifths = math.atan2(total[1], total[0]) / (2 * math.pi) * 12 % 12
     model.config.key_calibration = round(fifths, 4) % 12
     return model.config.key_calibration
+
+
+def _rendered(extractor: MT2FeatureExtractor, corpus: Path) -> Iterator[tuple[int, Tensor]]:
+    """Yield key signature and frames of pieces of a corpus that our generator composed, as many in every key."""
+    heard: Counter[str] = Counter()
+    for row in read_rows(corpus):
+        key = key_of(row)
+        if row["split"] == "train" and row["source"] == GENERATED and key and heard[key] < PIECES_PER_KEY:
+            heard[key] += 1
+            yield signature(key), extractor(corpus / row["file"], return_tensors="pt")["input_features"][0]
+    if not heard:
+        raise ValueError(f"{corpus} holds no composed training piece in one key")
 
 
 @lru_cache(maxsize=2)

@@ -38,6 +38,7 @@ def publish(
     name: str | None = None,
     replace: bool = False,
     half: bool = False,
+    corpus: Path | None = None,
 ) -> None:
     """Calibrate a trained model and write its Hub folder; the folder appears complete or not at all.
 
@@ -49,9 +50,10 @@ def publish(
         name: under which the card loads the model; the folder's name by default.
         replace: put the new model in the place of one published before.
         half: store the weights in half precision.
+        corpus: rendered corpus whose composed pieces the profile is calibrated with, instead of plain tones.
 
     Raises:
-        FileNotFoundError: `run_dir` holds no trained model.
+        FileNotFoundError: `run_dir` holds no trained model, or `corpus` no corpus.
         ValueError: the model is not whole, or `target` exists and is not to be or must not be replaced.
     """
     if not (run_dir / "model.safetensors").is_file():
@@ -64,7 +66,7 @@ def publish(
     if half:
         model = model.half().float()  # calibrated as it will be loaded
     if "equivariant" in model.config.class_tokens:
-        logger.info("C major lies %.2f fifths from profile index 0", calibrate_key(model, extractor))
+        logger.info("C major lies %.2f fifths from profile index 0", calibrate_key(model, extractor, corpus))
     facts = {
         "name": name or target.name,
         "weights_license": weights_license,
@@ -143,6 +145,9 @@ def main(argv: list[str] | None = None) -> int:
         default="A private collection of music; the publisher gives no details of its licences.",
         help="what the model was trained on, and on what terms: text, or a file of Markdown",
     )
+    parser.add_argument(
+        "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub; nothing is without this")
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
@@ -160,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             name=arguments.push,
             replace=arguments.replace,
             half=arguments.half,
+            corpus=arguments.corpus,
         )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)
