@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mt2_music.cli import DEFAULT_TRANSPOSITIONS
+
 MODEL, ABLATIONS = "mt2-small", {"mt2-small-equivariant": "equivariant", "mt2-small-contrastive": "contrastive"}
 LAYER_TASKS = ("corpus-key", "corpus-instrument", "philharmonia-instrument", "philharmonia-pitch")
 
@@ -59,7 +61,8 @@ def main() -> None:
     if not with_keys.exists():
         command("key", places[MODEL], with_keys, "--corpus", arguments.corpus, *cache, "--half")
     keys = work / "keys.json"
-    command("probing.run", "--model", with_keys, "krumhansl", *data, "--tasks", "corpus-key", "--out", keys)
+    as_printed = ["--transpositions", DEFAULT_TRANSPOSITIONS, "--tasks", "corpus-key", "--out", keys]
+    command("probing.run", "--model", with_keys, "krumhansl", *data, *as_printed)
     shared = ["--corpus", arguments.corpus, "--songs", arguments.songs]
     run = work / f"run-{MODEL}"
     command(

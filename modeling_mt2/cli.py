@@ -20,6 +20,9 @@ from .files import audio_files, write_npz
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
 
 DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package
+# On validation pieces as many keys are right as without; but transposed music is heard transposed 95 % of the time,
+# and without 86 %.
+DEFAULT_TRANSPOSITIONS = 1
 
 
 def each_file(files: list[str], work: Callable[[str], Any]) -> Iterator[tuple[str, Any, str | None]]:
@@ -51,22 +54,31 @@ def embed(arguments: argparse.Namespace) -> int:
     return int(len(done) < len(arguments.files))
 
 
-def key_listener(model: str | Path, extractor: MT2FeatureExtractor) -> Callable[[str | Path], KeyEstimate]:
-    """Load a model and return what names the key of a file: its layer of 24 keys, or the bare profile.
+def key_listener(
+    model: str | Path, extractor: MT2FeatureExtractor, transpositions: int = DEFAULT_TRANSPOSITIONS
+) -> Callable[..., KeyEstimate]:
+    """Load a model and return what names the key of a song: its layer of 24 keys, or the bare profile.
+
+    Args:
+        model: folder or Hub name.
+        extractor: from the same place.
+        transpositions: semitones up and down that are averaged over.
 
     Raises:
         ValueError: the model knows no keys, or was never calibrated.
     """
     if knows_keys(MT2Config.from_pretrained(model)):
-        return partial(classify_key, load_model(MT2ForAudioClassification, model), extractor)
+        classifier = load_model(MT2ForAudioClassification, model)
+        return partial(classify_key, classifier, extractor, transpositions=transpositions)
     pretrained = load_model(MT2ForPreTraining, model)
     key_calibration(pretrained)  # refused now rather than for every file
-    return partial(estimate_key, pretrained, extractor)
+    return partial(estimate_key, pretrained, extractor, transpositions=transpositions)
 
 
 def key(arguments: argparse.Namespace) -> int:
     """Print the key of every readable file; from a model that was not taught keys, the key signature."""
-    hear = key_listener(arguments.model, MT2FeatureExtractor.from_pretrained(arguments.model))
+    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    hear = key_listener(arguments.model, extractor, arguments.transpositions)
     results: list[dict[str, Any]] = []
     for file, estimate, error in each_file(arguments.files, hear):
         if estimate is None:
@@ -98,6 +110,12 @@ def main(argv: list[str] | None = None) -> int:
         if function is embed:
             command.add_argument("-o", "--output", required=True, type=Path, help="npz file to write")
         else:
+            command.add_argument(
+                "--transpositions",
+                type=int,
+                default=DEFAULT_TRANSPOSITIONS,
+                help="semitones up and down to average over: more are steadier, and slower (default: %(default)s)",
+            )
             command.add_argument("--json", action="store_true", help="print one list of objects")
     arguments = parser.parse_args(argv)
     arguments.files = audio_files(arguments.files)

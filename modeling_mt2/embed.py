@@ -119,21 +119,26 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     Raises:
         ValueError: more transpositions than the model has room for.
     """
-    room = model.config.num_transposition_bins // 2
-    if not 0 <= transpositions <= room:
-        raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
+    shifts = _shifts(model.config, transpositions)
     length, num_frames = model.config.max_frames, len(input_features)
     num_windows = math.ceil(num_frames / length)
     padding = (0, 0, 0, num_windows * length - num_frames)
     windows = torch.nn.functional.pad(input_features, padding).unflatten(0, (num_windows, length))
     mask = (torch.arange(num_windows * length) < num_frames).unflatten(0, (num_windows, length))
     total = torch.zeros(12)
-    for shift in range(-transpositions, transpositions + 1):
+    for shift in shifts:
         for some, valid in zip(windows.split(WINDOWS_PER_CHUNK), mask.split(WINDOWS_PER_CHUNK), strict=True):
             heard = model(some.to(model.device), attention_mask=valid.to(model.device), transposition=shift)
             profiles = heard.key_signature_profile.float().cpu()
             total += (profiles * valid.sum(1, keepdim=True)).sum(0).roll(-shift)
-    return total / (num_frames * (2 * transpositions + 1))
+    return total / (num_frames * len(shifts))
+
+
+def _shifts(config: MT2Config, transpositions: int) -> range:
+    room = config.num_transposition_bins // 2
+    if not 0 <= transpositions <= room:
+        raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
+    return range(-transpositions, transpositions + 1)
 
 
 def estimate_key(
@@ -164,7 +169,11 @@ def estimate_key(
 
 @torch.no_grad()
 def classify_key(
-    model: MT2ForAudioClassification, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None = None
+    model: MT2ForAudioClassification,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = 0,
 ) -> KeyEstimate:
     """Name the key of one song, major or minor, with a model that was taught the 24 keys.
 
@@ -175,23 +184,29 @@ def classify_key(
         extractor: the feature extractor published with it.
         audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
         sampling_rate: of samples, in hertz; files know theirs.
+        transpositions: also hear the song up to so many semitones higher and lower, and average what each says about
+            the song as it is; costs 2 * transpositions + 1 times as long.
 
     Raises:
-        ValueError: the model has other labels, or the audio cannot be used.
+        ValueError: the model has other labels or no room for so many transpositions, or the audio cannot be used.
         FileNotFoundError: a path that does not exist.
     """
     if not knows_keys(model.config):
         raise ValueError(f"this model does not name keys but {list(model.config.label2id)[:3]}, ...")
     inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
-    probabilities = model(**inputs).logits[0].float().softmax(-1).cpu().numpy()
-    profile, likelier = np.zeros(12), {}
-    for index, label in model.config.id2label.items():
-        tonic, mode = label.split()
-        signature = MAJOR_TONICS.index(tonic) if mode == "major" else (MINOR_TONICS.index(tonic) + 3) % 12
-        profile[signature] += probabilities[index]
-        likelier[signature] = max(likelier.get(signature, (0.0, "")), (float(probabilities[index]), label))
+    shifts = _shifts(model.config, transpositions)
+    places = [model.config.label2id[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
+    probabilities = torch.zeros(2, 12)
+    for shift in shifts:
+        heard = model(**inputs, transposition=shift).logits[0].float().softmax(-1).cpu()
+        probabilities += heard[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
+    major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
+    profile = (major + minor).numpy()
     best = int(profile.argmax())
-    return KeyEstimate(best, profile, *likelier[best])
+    confidence = max(float(major[best]), float(minor[best]))
+    tonics = MAJOR_TONICS[best], MINOR_TONICS[(best + 9) % 12]
+    key = f"{tonics[0]} major" if major[best] >= minor[best] else f"{tonics[1]} minor"
+    return KeyEstimate(best, profile, confidence, key)
 
 
 def knows_keys(config: MT2Config) -> bool:

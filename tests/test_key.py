@@ -82,6 +82,11 @@ def test_the_signature_is_that_of_the_two_likeliest_keys_together(extractor):
     estimate = classify_key(model, extractor, song(1, 2.0), RATE)
     assert (estimate.signature, estimate.key) == (0, "A minor")
     assert estimate.confidence == pytest.approx(0.35, abs=1e-3) and estimate.profile[0] == pytest.approx(0.6, abs=1e-3)
+    averaged = classify_key(model, extractor, song(1, 2.0), RATE, transpositions=1)
+    wanted = sum(np.roll(estimate.profile, -shift) for shift in (-1, 0, 1)) / 3  # it says the same of every pitch
+    assert np.allclose(averaged.profile, wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="transpositions must be from 0 to 7"):
+        classify_key(model, extractor, song(1, 2.0), RATE, transpositions=8)
     other = MT2ForAudioClassification(tiny_config(num_labels=24)).eval()
     with pytest.raises(ValueError, match="does not name keys"):
         classify_key(other, extractor, song(1, 2.0), RATE)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,17 +125,18 @@ class NamedKey:
 
     Args:
         encoder: of such a model.
+        transpositions: as for `ZeroShotKey`.
     """
 
     readout = "its own keys"
 
-    def __init__(self, encoder: MT2Encoder) -> None:
+    def __init__(self, encoder: MT2Encoder, transpositions: int = 0) -> None:
         if not isinstance(encoder.model, MT2ForAudioClassification):
             raise ValueError(f"{encoder.name} was not taught keys")
-        self.model, self.extractor = encoder.model, encoder.extractor
+        self.model, self.extractor, self.transpositions = encoder.model, encoder.extractor, transpositions
         self.name = f"{encoder.name}-named"
         head = self.model.classifier.weight.detach().cpu().numpy().tobytes()
-        self.identity = f"{encoder.identity}-{hashlib.sha256(head).hexdigest()[:16]}"
+        self.identity = f"{encoder.identity}-{hashlib.sha256(head).hexdigest()[:16]}-{transpositions}"
 
     def suits(self, head: Head) -> bool:
         """Name keys."""
@@ -143,8 +145,8 @@ class NamedKey:
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
         """Name the keys of the test clips."""
         rate = self.extractor.sampling_rate
-        waveforms = (load_clip(clip, rate) for clip in splits["test"])
-        return [str(classify_key(self.model, self.extractor, waveform, rate).key) for waveform in waveforms]
+        hear = partial(classify_key, self.model, self.extractor, transpositions=self.transpositions)
+        return [str(hear(load_clip(clip, rate), rate).key) for clip in splits["test"]]
 
 
 class Tapping:

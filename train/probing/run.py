@@ -233,7 +233,7 @@ def _without_probe(encoder: Encoder, transpositions: int) -> list[Rule]:
     if not isinstance(encoder, MT2Encoder):
         return []
     if isinstance(encoder.model, MT2ForAudioClassification):
-        return [NamedKey(encoder)]
+        return [NamedKey(encoder, transpositions)]
     if not isinstance(encoder.model, MT2ForPreTraining):
         return []
     config = encoder.model.config
