@@ -10,6 +10,7 @@ import torch
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.cli import main as mt2
 from mt2_music.embed import KEY_LABELS, KeyEstimate, classify_key, load_model
+from mt2_music.train.card import _behind
 from mt2_music.train.card import main as card
 from mt2_music.train.figures import mistakes
 from mt2_music.train.key import fit_keys, main, with_keys
@@ -90,6 +91,16 @@ def test_the_signature_is_that_of_the_two_likeliest_keys_together(extractor):
     other = MT2ForAudioClassification(tiny_config(num_labels=24)).eval()
     with pytest.raises(ValueError, match="does not name keys"):
         classify_key(other, extractor, song(1, 2.0), RATE)
+
+
+def test_the_card_names_what_does_better():
+    def scored(**readouts):
+        task = {"main": "mirex", "readouts": {n: {"test": {"mirex": {"mean": v}}} for n, v in readouts.items()}}
+        return {"tasks": {"corpus-key": task}}
+
+    models = {"mine": scored(mean=0.5, frames=0.6), "chroma": scored(statistics=0.7), "mfcc": scored(statistics=0.1)}
+    assert "- corpus-key: 60.0 (frames), and 70.0 of chroma, statistics\n" in _behind("mine", models)
+    assert _behind("chroma", models) == "" == _behind("mine", {"mine": models["mine"]})
 
 
 def test_mistakes_are_counted_around_the_circle():

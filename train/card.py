@@ -90,6 +90,7 @@ def fill_card(folder: Path) -> str:
         procedure=_procedure(facts),
         calibration=CALIBRATED if config.key_calibration is not None else "",
         results=f"{table(models)}\n{sizes(models)}" if models else UNKNOWN,
+        behind=_behind(title, models),
         mistakes=_mistakes(folder),
         pictures=_pictures(folder),
         version=metadata.version("mt2-music"),
@@ -132,6 +133,22 @@ def _procedure(facts: dict[str, Any]) -> str:
     if values:
         lines.append(f"- last log entry: {', '.join(values)}")
     return "\n".join(lines) or "The run's log is not part of the published folder."
+
+
+def _behind(title: str, models: dict[str, dict[str, Any]]) -> str:
+    """Name the tasks on which another model or a baseline does better than the best readout of this one."""
+    best: dict[str, dict[bool, tuple[float, str]]] = {}
+    for (name, readout), scores in rows_of(models).items():
+        for task, score in scores.items():
+            found = best.setdefault(task, {})
+            candidate = (score["mean"], readout if name == title else f"{name}, {readout}")
+            found[name == title] = max(found.get(name == title, candidate), candidate)
+    lines = [
+        f"- {task}: {100 * found[True][0]:.1f} ({found[True][1]}), and {100 * found[False][0]:.1f} of {found[False][1]}"
+        for task, found in best.items()
+        if len(found) == 2 and found[False][0] > found[True][0]
+    ]
+    return "\n".join(["Another line of the table does better on:", "", *lines, ""]) if lines else ""
 
 
 def _mistakes(folder: Path) -> str:
