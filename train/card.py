@@ -143,11 +143,11 @@ def _behind(title: str, models: dict[str, dict[str, Any]]) -> str:
             found = best.setdefault(task, {})
             candidate = (score["mean"], readout if name == title else f"{name}, {readout}")
             found[name == title] = max(found.get(name == title, candidate), candidate)
-    lines = [
-        f"- {task}: {100 * found[True][0]:.1f} ({found[True][1]}), and {100 * found[False][0]:.1f} of {found[False][1]}"
-        for task, found in best.items()
-        if len(found) == 2 and found[False][0] > found[True][0]
-    ]
+    lines = []
+    for task, found in best.items():
+        if len(found) == 2 and found[False][0] > found[True][0]:
+            (own, readout), (other, line) = found[True], found[False]
+            lines.append(f"- {task}: {100 * own:.1f} ({readout}), and {100 * other:.1f} of {line}")
     return "\n".join(["Another line of the table does better on:", "", *lines, ""]) if lines else ""
 
 
