@@ -53,9 +53,11 @@ def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
     assert text == fill_card(folder).split("---\n", 2)[2], f"the card is not what its files say: {refresh}"
     index = yaml.safe_load(metadata)["model-index"][0]
     scores = json.loads((folder / "results.json").read_text())["models"][folder.name]["tasks"]
+    assert {result["task"]["name"] for result in index["results"]} == set(scores)
     for result in index["results"]:
-        task, _, readout = result["task"]["name"].partition(", ")
-        assert task in scores and readout and 0 < result["metrics"][0]["value"] <= 100
+        task = scores[result["task"]["name"]]
+        values = [score["test"][task["main"]]["mean"] for name, score in task["readouts"].items() if "@" not in name]
+        assert [metric["value"] for metric in result["metrics"]] == [round(100 * value, 2) for value in values]
     for picture in re.findall(r"\]\((figures/[\w.-]+)\)", card):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 

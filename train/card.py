@@ -100,17 +100,19 @@ def fill_card(folder: Path) -> str:
 
 def _eval_results(title: str, models: dict[str, dict[str, Any]]) -> list[EvalResult]:
     results = []
-    for (model, readout), scores in rows_of({title: models[title]} if title in models else {}).items():
+    for (_, readout), scores in rows_of({title: models[title]} if title in models else {}).items():
         for task, score in scores.items():
             results.append(
                 EvalResult(
                     task_type="audio-classification",
-                    task_name=f"{task}, {READOUT_NAMES.get(readout, readout)}",
+                    task_name=task,
                     dataset_type=TASKS[task].dataset,
-                    dataset_name=f"{TASKS[task].dataset}, test split",
+                    dataset_name=TASKS[task].dataset,
+                    dataset_config=task,  # keeps the tasks apart: the Hub joins what has the same data
+                    dataset_split="test",
                     metric_type=TASKS[task].main,
                     metric_value=round(100 * score["mean"], 2),
-                    metric_name=f"{TASKS[task].main} of {model}",
+                    metric_name=f"{TASKS[task].main}, {READOUT_NAMES.get(readout, readout)}",
                 )
             )
     return results
