@@ -192,10 +192,11 @@ def classify_key(
         FileNotFoundError: a path that does not exist.
     """
     if not knows_keys(model.config):
-        raise ValueError(f"this model does not name keys but {list(model.config.label2id)[:3]}, ...")
+        raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
     inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
     shifts = _shifts(model.config, transpositions)
-    places = [model.config.label2id[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
+    numbers: Any = model.config.label2id
+    places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
     probabilities = torch.zeros(2, 12)
     for shift in shifts:
         heard = model(**inputs, transposition=shift).logits[0].float().softmax(-1).cpu()
@@ -211,7 +212,7 @@ def classify_key(
 
 def knows_keys(config: MT2Config) -> bool:
     """Tell whether the labels of a model are the 24 keys, as `KEY_LABELS` spells them."""
-    return set(config.label2id) == set(KEY_LABELS)
+    return set(config.label2id or ()) == set(KEY_LABELS)
 
 
 def rotate_to_c(profile: Tensor, calibration: float) -> Tensor:

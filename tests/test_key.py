@@ -1,6 +1,7 @@
 """A layer of 24 keys on a published model: the probe's own logits, in a folder that keeps all it had."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -113,6 +114,7 @@ def test_mistakes_are_counted_around_the_circle():
 
 @needs_corpus
 def test_the_card_says_what_was_measured(published, keyed, small_corpus, music_folder, tmp_path):
+    published = shutil.copytree(published, tmp_path / published.name)
     results = tmp_path / "results.json"
     options = ["--tasks", "corpus-key", "--seeds", "0", "--cache_dir", tmp_path / "cache", "--layers", "1"]
     options += ["--data", f"corpus={small_corpus}", "--out", results]

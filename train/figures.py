@@ -148,7 +148,15 @@ def plot_map(tokens: np.ndarray, albums: list[str], output: Path) -> None:
     for index, album in enumerate(sorted(set(albums))):
         of_album = np.array([other == album for other in albums])
         marker = "os^Dv"[index // 10 % 5]
-        axes.scatter(*places[of_album].T, s=18, marker=marker, color=f"C{index % 10}", label=album, alpha=0.8)
+        axes.scatter(
+            places[of_album, 0],
+            places[of_album, 1],
+            s=18,
+            marker=marker,
+            color=f"C{index % 10}",
+            label=album,
+            alpha=0.8,
+        )
     share = strengths**2 / (strengths**2).sum()
     axes.set(xlabel=f"first component, {share[0]:.0%} of the variance", ylabel=f"second, {share[1]:.0%}")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
