@@ -34,7 +34,7 @@ READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", 
 UNKNOWN = "No benchmark has been run on this model: judge it on your own music before you rely on it."
 CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
 PICTURES = {
-    "bars.png": "Scores on the test split, all models and readouts",
+    "bars.png": "Scores on the test split, by readout, with ablations and baselines",
     "layers.png": "Scores by layer",
     "keys.png": "True and heard key signatures of test pieces, around the circle of fifths",
     "map.png": "Real recordings by their contrastive token, two principal components",

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 NUM_EXAMPLES = 6  # mistakes that a card names
 MAX_SONGS_ON_MAP = 400
+BASELINES_SHOWN = ("log-mel", "chroma", "mfcc", "krumhansl")
 ON_THE_CIRCLE = [7 * step % 12 for step in range(12)]  # pitch classes of the major keys, from C by fifths
 
 
@@ -44,7 +45,9 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
     figures = folder / FIGURES_FOLDER
     if (folder / RESULTS_FILE).is_file():
         models = load_results([folder / RESULTS_FILE])
-        plot_bars({name: model for name, model in models.items() if name != "constant"}, figures / "bars.png")
+        # Of all that the card's table compares, the model and its ablations, and the best-known baselines.
+        shown = [name for name in models if name.startswith(folder.name) or name in BASELINES_SHOWN]
+        plot_bars({name: models[name] for name in shown}, figures / "bars.png")
     if layers is not None:
         plot_layers(load_results([layers]), figures / "layers.png")
     if run is not None:
