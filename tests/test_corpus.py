@@ -135,15 +135,6 @@ def test_a_longer_corpus_begins_with_the_shorter_one(small_corpus, tmp_path):
     assert files.items() < more.items()
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (["--seed", "1"], "seed was 0 and is 1"),
-        (["--seconds", "9"], "other settings"),
-        (["--midi", "nowhere"], "no such folder: nowhere"),
-        (["--test_soundfont", "none.sf2"], "no such SoundFont: none.sf2"),
-    ],
-)
 def test_solos_are_one_instrument_and_change_nothing_else(small_corpus, tmp_path):
     for bank in ("first.sf2", "second.sf2", "unseen.sf2"):
         shutil.copy(small_corpus.parent / bank, tmp_path)
@@ -158,6 +149,15 @@ def test_solos_are_one_instrument_and_change_nothing_else(small_corpus, tmp_path
     assert set(others) < set((small_corpus / "rows.jsonl").read_text().splitlines())
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--seed", "1"], "seed was 0 and is 1"),
+        (["--seconds", "9"], "other settings"),
+        (["--midi", "nowhere"], "no such folder: nowhere"),
+        (["--test_soundfont", "none.sf2"], "no such SoundFont: none.sf2"),
+    ],
+)
 def test_other_settings_are_refused(small_corpus, change, message, capsys):
     before = content(small_corpus)
     with pytest.raises(SystemExit):
