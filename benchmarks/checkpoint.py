@@ -10,7 +10,6 @@ The training music is a prepared folder of rendered pieces with solos, and of re
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +68,6 @@ def main() -> None:
         "card", places[MODEL], "--results", results, here / "baselines.json", "--layers", layers, "--run", run, *shared
     )
     command("card", with_keys, "--results", keys, "--corpus", arguments.corpus)
-    print(json.dumps({name: str(place) for name, place in places.items()}, indent=1))
 
 
 if __name__ == "__main__":

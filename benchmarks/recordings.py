@@ -27,11 +27,6 @@ SEMITONES = (-3, -2, -1, 1, 2, 3)
 Listener = Callable[[np.ndarray], int]
 
 
-def krumhansl(waveform: np.ndarray) -> int:
-    """Name the key signature by templates."""
-    return signature(correlate(SpectrogramStatistics("chroma").embed(waveform).vectors["statistics"][:12]))
-
-
 def check(hear: Listener, tracks: list[np.ndarray]) -> tuple[float, float, float, float]:
     """Return shares of tracks whose halves agree, or nearly, and of transpositions that are followed, or nearly."""
     halves, moved = [], []
@@ -60,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    listener = key_listener(arguments.model, extractor)
+    listener, chroma = key_listener(arguments.model, extractor), SpectrogramStatistics("chroma")
     tracks = []
     for _, path in find_files(arguments.music).found:
         try:
@@ -72,7 +67,7 @@ def main() -> None:
             tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
     listeners: dict[str, Listener] = {
         Path(arguments.model).name: lambda waveform: listener(waveform, SAMPLING_RATE).signature,
-        "krumhansl": krumhansl,
+        "krumhansl": lambda waveform: signature(correlate(chroma.embed(waveform).vectors["statistics"][:12])),
     }
     lines = [
         "| model | halves agree | or a fifth apart | transposition followed | or a fifth off |",

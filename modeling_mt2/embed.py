@@ -204,10 +204,8 @@ def classify_key(
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
     best = int(profile.argmax())
-    confidence = max(float(major[best]), float(minor[best]))
-    tonics = MAJOR_TONICS[best], MINOR_TONICS[(best + 9) % 12]
-    key = f"{tonics[0]} major" if major[best] >= minor[best] else f"{tonics[1]} minor"
-    return KeyEstimate(best, profile, confidence, key)
+    place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
+    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place])
 
 
 def knows_keys(config: MT2Config) -> bool:

@@ -12,7 +12,7 @@ import yaml
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.cli import DEFAULT_MODEL, key_listener
-from mt2_music.train.card import CODE, fill_card
+from mt2_music.train.card import CODE_FILES, fill_card
 from mt2_music.train.synth.score import signature
 from support import RATE, pitch_fork, python, song
 
@@ -45,8 +45,7 @@ def test_a_stranger_embeds_a_file_without_a_warning(folder, tmp_path):
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
     refresh = f"python -m mt2_music.train.card model_cards/{folder.name}"
-    for module in CODE:
-        name = Path(module.__file__).name
+    for name, module in CODE_FILES.items():
         assert (folder / name).read_text() == Path(module.__file__).read_text(), f"{name} is an old copy: {refresh}"
     card = (folder / "README.md").read_text()
     _, metadata, text = card.split("---\n", 2)

@@ -27,7 +27,10 @@ from .trainer import SETTINGS_FILE, SPEED
 
 logger = logging.getLogger(__name__)
 
-CODE = (configuration_mt2, modeling_mt2, feature_extraction_mt2)
+CODE_FILES = {
+    f"{module.__name__.rpartition('.')[2]}.py": module
+    for module in (configuration_mt2, modeling_mt2, feature_extraction_mt2)
+}
 FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER, MISTAKES_FILE = "training.json", "results.json", "figures", "mistakes.json"
 TEMPLATE, KEY_TEMPLATE = (Path(__file__).with_name(name) for name in ("model_card.md", "key_card.md"))
 READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", "mean": "mean of the class tokens"}
@@ -45,7 +48,7 @@ PICTURES = {
 
 def training_facts(run_dir: Path) -> dict[str, Any]:
     """Return what the files of a run tell about it: settings, steps, the last log entry, and hours of computing."""
-    settings, state = (_read_json(run_dir / name) for name in (SETTINGS_FILE, "trainer_state.json"))
+    settings, state = (read_json(run_dir / name) for name in (SETTINGS_FILE, "trainer_state.json"))
     facts: dict[str, Any] = {"settings": settings} if settings else {}
     entries = [entry for entry in state.get("log_history", ()) if SPEED in entry]
     if entries:
@@ -61,7 +64,7 @@ def fill_card(folder: Path) -> str:
     Args:
         folder: of a published model, with its config and training.json; results.json if it was measured.
     """
-    facts, config = _read_json(folder / FACTS_FILE), MT2Config.from_pretrained(folder)
+    facts, config = read_json(folder / FACTS_FILE), MT2Config.from_pretrained(folder)
     has_results = (folder / RESULTS_FILE).is_file()
     models = load_results([folder / RESULTS_FILE]) if has_results else {}
     name = facts["name"]
@@ -94,7 +97,7 @@ def fill_card(folder: Path) -> str:
         mistakes=_mistakes(folder),
         pictures=_pictures(folder),
         version=metadata.version("mt2-music"),
-        **{field: facts.get(field, "") for field in ("readout", "validation", "base", "corpus")},
+        **{field: facts.get(field, "") for field in ("readout", "validation", "base")},
     )
 
 
@@ -155,7 +158,7 @@ def _behind(title: str, models: dict[str, dict[str, Any]]) -> str:
 
 def _mistakes(folder: Path) -> str:
     """Say what the model hears wrong, with examples."""
-    found = _read_json(folder / FIGURES_FOLDER / MISTAKES_FILE)
+    found = read_json(folder / FIGURES_FOLDER / MISTAKES_FILE)
     if not found:
         return ""
     counts = f"{found['wrong']} in another key signature, {found['fifth']} of them one fifth off"
@@ -174,7 +177,8 @@ def _pictures(folder: Path) -> str:
     return "\n\n".join(f"![{text}]({FIGURES_FOLDER}/{name})\n\n{text}." for name, text in there.items())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file holds, or nothing if there is none."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -202,8 +206,8 @@ def main(argv: list[str] | None = None) -> int:
 
         (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
         draw(folder, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
-        for module in CODE:
-            write_whole(folder / f"{module.__name__.rpartition('.')[2]}.py", inspect.getsource(module))
+        for name, module in CODE_FILES.items():
+            write_whole(folder / name, inspect.getsource(module))
         write_whole(folder / "README.md", fill_card(folder))
     except (OSError, ValueError) as error:
         logger.error("card: %s", error)

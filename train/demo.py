@@ -129,15 +129,19 @@ def main(argv: list[str] | None = None) -> None:
     print("music")
     soundfont = find_soundfont()
     voice = f"through the SoundFont {soundfont.name}" if soundfont else "with plain additive tones"
+    num_tracks = NUM_TRAINING_SONGS
     if audio is not None:
         tracks = scan(find_files(audio.expanduser()), demo_preset()["window_seconds"])
+        num_tracks = len(tracks)
         songs = [Song(Path(track.source)) for track in tracks.tracks[:MAX_SONGS_SHOWN]]
     else:
         count = NUM_HELD_OUT_SONGS if train else len(KEY_LABELS)
         print(f"composing {count} songs that no model was trained on, played {voice}")
         songs = make_music(output / "held-out songs", count, HELD_OUT_SEED, soundfont)
 
-    model_dir = train_model(output, audio, soundfont, voice, arguments.max_steps) if train else DEFAULT_MODEL
+    model_dir = DEFAULT_MODEL
+    if train:
+        model_dir = train_model(output, audio, num_tracks, soundfont, voice, arguments.max_steps)
 
     print("\nloading the published folder in a fresh process, and embedding")
     embeddings = embed_in_fresh_process(model_dir, songs)
@@ -158,7 +162,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"key signatures of {len(songs)} held-out songs: {result['right']}; by chance 8.3%")
 
 
-def train_model(output: Path, audio: Path | None, soundfont: Path | None, voice: str, max_steps: int | None) -> Path:
+def train_model(
+    output: Path, audio: Path | None, num_tracks: int, soundfont: Path | None, voice: str, max_steps: int | None
+) -> Path:
     """Pre-train a small model on a folder of music, or on composed songs, and return its published folder."""
     run_dir, model_dir = output / "run", output / "model"
     if audio is not None:
@@ -175,8 +181,7 @@ def train_model(output: Path, audio: Path | None, soundfont: Path | None, voice:
     print("\npre-training")
     if (run_dir / pretrain.SETTINGS_FILE).is_file():  # of an earlier demo; this one starts anew
         shutil.rmtree(run_dir)
-    preset = demo_preset()
-    batch_size = min(preset["per_device_train_batch_size"], len(scan(find_files(audio), preset["window_seconds"])))
+    batch_size = min(demo_preset()["per_device_train_batch_size"], num_tracks)
     training = ["--preset", "demo", "--audio_dir", str(audio), "--output_dir", str(run_dir)]
     training += ["--per_device_train_batch_size", str(batch_size)]
     if max_steps is not None:

@@ -16,7 +16,7 @@ from mt2_music.files import write_whole
 
 from .card import FIGURES_FOLDER, MISTAKES_FILE, RESULTS_FILE
 from .data import find_files
-from .plots import plot_self_similarity, plot_training, self_similarity
+from .plots import ON_THE_CIRCLE, plot_self_similarity, plot_training, self_similarity
 from .probing.report import load_results, plot_bars, plot_layers
 from .synth.corpus import key_of, read_rows
 from .synth.score import signature
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 NUM_EXAMPLES = 6  # mistakes that a card names
 MAX_SONGS_ON_MAP = 400
 BASELINES_SHOWN = ("log-mel", "chroma", "mfcc", "krumhansl")
-ON_THE_CIRCLE = [7 * step % 12 for step in range(12)]  # pitch classes of the major keys, from C by fifths
 
 
 def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | None, run: Path | None) -> None:

@@ -7,32 +7,29 @@ it, and every other Auto class finds in it what the model's own folder holds.
 """
 
 import argparse
-import json
 import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2ForPreTraining
+from mt2_music.configuration_mt2 import POOLINGS
 from mt2_music.embed import load_model
 
-from .card import FACTS_FILE
+from .card import FACTS_FILE, read_json
 from .probing.cache import EmbeddingCache
 from .probing.encoders import MT2Encoder
-from .probing.metrics import load_metric
 from .probing.probe import FittedProbe, fit_probe
-from .probing.tasks import TASKS
+from .probing.tasks import TASKS, metric_of
 from .publish import check_target, write_folder
 
 logger = logging.getLogger(__name__)
 
 TASK = TASKS["corpus-key"]
 # What a layer of `MT2ForAudioClassification` can read, and what the benchmark calls it.
-READOUTS = {"equivariant": "equivariant", "contrastive": "contrastive", "mean": "mean", "concat": "concatenation"}
-READOUTS["frames"] = "frames"
+READOUTS = {name: "concatenation" if name == "concat" else name for name in POOLINGS}
 
 
 def fit_keys(
@@ -61,19 +58,11 @@ def fit_keys(
     failed = cache.fill(clip for clips in used.values() for clip in clips)
     if failed:
         raise ValueError(f"{len(failed)} pieces cannot be used; {next(iter(failed.values()))}")
-    metric = load_metric(TASK.metric)
+    metric = metric_of(TASK)
     fitted = {}
     for pooling, readout in READOUTS.items():
         if readout in cache(used["train"][0]).vectors:
-            fitted[pooling] = fit_probe(
-                cache,
-                used,
-                readout,
-                TASK.head,
-                lambda answers, truth: metric.compute(predictions=answers, references=truth),
-                TASK.main,
-                seed,
-            )
+            fitted[pooling] = fit_probe(cache, used, readout, TASK.head, metric, TASK.main, seed)
             logger.info("%s: %s %.4f on validation", readout, TASK.main, fitted[pooling].validation)
     return max(fitted.items(), key=lambda item: item[1].validation)
 
@@ -93,12 +82,6 @@ def with_keys(model: MT2ForPreTraining, pooling: str, probe: FittedProbe) -> MT2
     classifier.classifier.weight.copy_(weight)
     classifier.classifier.bias.copy_(probe.layer.bias - weight @ probe.mean)
     return classifier
-
-
-def read_facts(model: str) -> dict[str, Any]:
-    """Return what a published folder tells about its training; of one on the Hub, nothing."""
-    path = Path(model) / FACTS_FILE
-    return json.loads(path.read_text()) if path.is_file() else {"training_data": f"See the card of {model}."}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,14 +106,14 @@ def main(argv: list[str] | None = None) -> int:
         weights = {**model.state_dict(), **classifier.state_dict()}
         half = {name: tensor.half() for name, tensor in weights.items()} if arguments.half else weights
         facts = {
-            **read_facts(arguments.model),
+            "training_data": f"See the card of {arguments.model}.",  # of one on the Hub; a folder says more itself
+            **read_json(Path(arguments.model) / FACTS_FILE),
             "name": arguments.target.name,
             "weights_license": arguments.weights_license,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
             "base": Path(arguments.model).name,
             "readout": READOUTS[pooling],
             "validation": f"{100 * probe.validation:.1f} %",
-            "corpus": "a rendered corpus",
         }
         save = partial(classifier.save_pretrained, state_dict=half)
         write_folder(arguments.target, save, extractor, facts)

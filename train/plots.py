@@ -19,6 +19,7 @@ from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 logger = logging.getLogger(__name__)
 
+ON_THE_CIRCLE = [7 * step % 12 for step in range(12)]  # pitch classes of the major keys, from C by fifths
 MAX_FRAMES_SHOWN = 1000  # along one side of the self-similarity; longer songs are averaged down
 
 CURVES = (
@@ -64,14 +65,13 @@ def plot_profile(profile: np.ndarray, title: str, output: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    order = [7 * step % 12 for step in range(12)]
     angles = 2 * np.pi * np.arange(12) / 12
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot(projection="polar", theta_offset=np.pi / 2, theta_direction=-1)
     best = int(profile.argmax())
-    colours = ["tab:orange" if signature == best else "tab:blue" for signature in order]
-    axes.bar(angles, profile[order], width=2 * np.pi / 14, color=colours)
-    axes.set_xticks(angles, [SIGNATURES[signature].replace(" / ", "\n") for signature in order])
+    colours = ["tab:orange" if signature == best else "tab:blue" for signature in ON_THE_CIRCLE]
+    axes.bar(angles, profile[ON_THE_CIRCLE], width=2 * np.pi / 14, color=colours)
+    axes.set_xticks(angles, [SIGNATURES[signature].replace(" / ", "\n") for signature in ON_THE_CIRCLE])
     axes.tick_params(axis="x", pad=16)
     axes.set_yticklabels([])
     axes.set_title(title)

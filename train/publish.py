@@ -20,14 +20,13 @@ from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.embed import load_model
 
 from .calibrate import calibrate_key
-from .card import FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, fill_card, training_facts
+from .card import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, fill_card, training_facts
 from .pretrain import last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
 
-CODE_FILES = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
-PUBLISHED_FILES = CODE_FILES | {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
-PUBLISHED_FILES |= {FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER}
+PUBLISHED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+PUBLISHED_FILES |= {*CODE_FILES, FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER}
 
 
 def publish(

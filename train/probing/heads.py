@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mt2_music.embed import KEY_LABELS
 from mt2_music.train.synth.arrange import chord_tones
 from mt2_music.train.synth.score import NO_CHORD, Beat, Segment, key_name, parse_key
 
@@ -94,7 +95,7 @@ class Classes(_NoVariants):
 class Keys(Classes):
     """The 24 keys, in one spelling."""
 
-    names: tuple[str, ...] = tuple(key_name(tonic, mode) for mode in ("major", "minor") for tonic in range(12))
+    names: tuple[str, ...] = KEY_LABELS
 
     def reference(self, label: str) -> str:
         """Return the usual spelling of a key."""

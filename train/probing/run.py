@@ -26,10 +26,9 @@ from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 from .cache import EmbeddingCache, content_of
 from .clips import Clip, Splits
 from .encoders import RANDOM_MODELS, STATISTICS, Encoder, MT2Encoder, load_encoder
-from .metrics import load_metric
-from .probe import BATCH_SIZES, LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAYS, Metric, probe
+from .probe import BATCH_SIZES, LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAYS, probe
 from .rules import RULES, NamedKey, Rule, ZeroShotKey
-from .tasks import TASKS, Task
+from .tasks import TASKS, Task, metric_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def run_task(
     """
     example = cache(splits["train"][0])
     available = list(example.frames if task.head.in_time else example.vectors)
-    metric = _metric(task)
+    metric = metric_of(task)
     results = {}
     for readout in available:
         before = (done or {}).get(readout, {})
@@ -82,7 +81,7 @@ def run_task(
 
 def run_rule(task: Task, splits: Splits, rule: Rule, cache_dir: Path) -> Scores:
     """Score a rule that needs no probe, once, on the test split."""
-    metric = _metric(task)
+    metric = metric_of(task)
     answers = rule.answers(splits, task.head, cache_dir, lambda tried, truth: metric(tried, truth)[task.main])
     truth = [task.head.reference(clip.label) for clip in splits["test"]]
     return {"rule": rule.identity, "test": _summary([metric(answers, truth)])}
@@ -97,11 +96,6 @@ def shuffled(splits: Splits, seed: int) -> Splits:
         return [replace(clip, label=clips[int(other)].label) for clip, other in zip(clips, order, strict=True)]
 
     return {name: clips if name == "test" else deal(clips) for name, clips in splits.items()}
-
-
-def _metric(task: Task) -> Metric:
-    module = load_metric(task.metric)
-    return lambda answers, references: module.compute(predictions=answers, references=references)
 
 
 def _summary(scores: list[dict[str, float]]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from mt2_music.train.synth.score import Beat, Segment
 from . import loaders
 from .clips import SPLITS, Clip, Splits, require
 from .heads import Beats, Chords, Classes, Head, Keys, Numbers, Tags, Tempo
+from .metrics import load_metric
+from .probe import Metric
 
 CORPUS_LAYOUT = """  corpus/
     settings.json
@@ -39,6 +41,12 @@ class Task:
     metric: str
     main: str
     source: str
+
+
+def metric_of(task: Task) -> Metric:
+    """Load the metric of a task: answers and references of clips to scores."""
+    module = load_metric(task.metric)
+    return lambda answers, references: module.compute(predictions=answers, references=references)
 
 
 def load_corpus_clips(label: Callable[[dict[str, Any]], Any], root: Path) -> Splits:
