@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mt2_music.embed import KEY_LABELS
+from mt2_music.keys import KEY_LABELS
 from mt2_music.train.synth import Note, Score, play_additive
 from mt2_music.train.synth.score import parse_key, signature
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from mt2_music import MT2FeatureExtractor
 from mt2_music.cli import DEFAULT_MODEL, key_listener
-from mt2_music.embed import SIGNATURES
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.keys import SIGNATURES
 from mt2_music.train.data import find_files
 from mt2_music.train.probing.encoders import SpectrogramStatistics
 from mt2_music.train.probing.rules import correlate

@@ -15,8 +15,9 @@ from transformers.utils import logging
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .configuration_mt2 import MT2Config
-from .embed import KeyEstimate, classify_key, embed_audio, estimate_key, key_calibration, knows_keys, load_model
+from .embed import embed_audio, load_model
 from .files import audio_files, write_npz
+from .keys import KeyEstimate, classify_key, estimate_key, key_calibration, knows_keys
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
 
 DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.embed import estimate_key
+from mt2_music.keys import estimate_key
 from mt2_music.train import callbacks
 from mt2_music.train.calibrate import calibrate_key
 from mt2_music.train.callbacks import OnlineProbe

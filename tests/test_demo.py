@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import soundfile
 
-from mt2_music.embed import KeyEstimate
+from mt2_music.keys import KeyEstimate
 from mt2_music.train.demo import Song, main, make_music, share_right
 from support import RATE, tone
 

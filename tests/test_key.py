@@ -10,7 +10,8 @@ import torch
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.cli import main as mt2
-from mt2_music.embed import KEY_LABELS, KeyEstimate, classify_key, load_model
+from mt2_music.embed import load_model
+from mt2_music.keys import KEY_LABELS, KeyEstimate, classify_key
 from mt2_music.train.card import _behind
 from mt2_music.train.card import main as card
 from mt2_music.train.figures import mistakes

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.embed import mean_profile
 from mt2_music.feature_extraction import MT2FeatureExtractor
+from mt2_music.keys import mean_profile
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .losses import profile_phase

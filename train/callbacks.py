@@ -12,9 +12,9 @@ import torch
 import torch.distributed
 from transformers import TrainerCallback
 
-from mt2_music.embed import mean_profile, rotate_to_c
 from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.keys import mean_profile, rotate_to_c
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .calibrate import calibrate_key

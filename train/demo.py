@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from mt2_music import MT2FeatureExtractor, MT2Model
 from mt2_music.cli import DEFAULT_MODEL, key_listener
-from mt2_music.embed import KEY_LABELS, MAJOR_TONICS, KeyEstimate, embed_audio, load_model
+from mt2_music.embed import embed_audio, load_model
+from mt2_music.keys import KEY_LABELS, MAJOR_TONICS, KeyEstimate
 
 from . import pretrain, publish
 from .config import demo as demo_preset

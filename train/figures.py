@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.cli import key_listener
-from mt2_music.embed import MAJOR_TONICS, KeyEstimate, embed_audio, load_model
+from mt2_music.embed import embed_audio, load_model
 from mt2_music.files import write_whole
+from mt2_music.keys import MAJOR_TONICS, KeyEstimate
 
 from .card import FIGURES_FOLDER, MISTAKES_FILE, RESULTS_FILE
 from .data import find_files

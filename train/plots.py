@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mt2_music.embed import SIGNATURES, estimate_key, load_model
+from mt2_music.embed import load_model
 from mt2_music.feature_extraction import MT2FeatureExtractor
+from mt2_music.keys import SIGNATURES, estimate_key
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 logger = logging.getLogger(__name__)

@@ -25,8 +25,9 @@ from mt2_music import (
     MT2Model,
     modeling_mt2,
 )
-from mt2_music.embed import knows_keys, load_model
+from mt2_music.embed import load_model
 from mt2_music.feature_extraction import feature_extraction_mt2
+from mt2_music.keys import knows_keys
 from mt2_music.train.calibrate import calibrate_key
 from mt2_music.train.functions import load_function
 

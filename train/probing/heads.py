@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.embed import KEY_LABELS
+from mt2_music.keys import KEY_LABELS
 from mt2_music.train.synth.arrange import chord_tones
 from mt2_music.train.synth.score import NO_CHORD, Beat, Segment, key_name, parse_key
 

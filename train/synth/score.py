@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mt2_music.embed import MAJOR_TONICS, MINOR_TONICS
+from mt2_music.keys import MAJOR_TONICS, MINOR_TONICS
 
 ROLES = ("melody", "chords", "bass", "drums")
 PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}

@@ -1,0 +1,190 @@
+"""Songs to keys and key signatures, with a published model."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mt2_music.feature_extraction import MT2FeatureExtractor
+
+from .configuration_mt2 import MT2Config
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining
+
+# Names of the tonics by pitch class, as keys are usually spelt.
+MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
+KEY_LABELS = tuple(f"{tonic} major" for tonic in MAJOR_TONICS) + tuple(f"{tonic} minor" for tonic in MINOR_TONICS)
+
+
+@dataclass(frozen=True)
+class KeyEstimate:
+    """Key signature of a song and, where the model can tell, its key.
+
+    Args:
+        signature: pitch class of the major key with that signature, C = 0.
+        profile: probability of each signature, (12,), index = that pitch class; sums to 1.
+        confidence: probability of what is named: of the key, or of the signature where no key is.
+        key: such as "A minor"; None from a model that does not tell major from minor.
+    """
+
+    signature: int
+    profile: np.ndarray
+    confidence: float
+    key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The key, or both keys with the signature, such as "C major / A minor"."""
+        return self.key or SIGNATURES[self.signature]
+
+
+@torch.no_grad()
+def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transpositions: int = 0) -> Tensor:
+    """Average the key signature profiles of a song's windows, weighted with their lengths.
+
+    Args:
+        model: with an equivariant token, in evaluation mode.
+        input_features: frames of one song, (T, input_size).
+        transpositions: also hear the song up to so many semitones higher and lower, turn these profiles back by as
+            much, and average them all; costs 2 * transpositions + 1 times as long.
+
+    Returns:
+        (12,) float32 on the CPU, in the model's own rotation.
+
+    Raises:
+        ValueError: more transpositions than the model has room for.
+    """
+    shifts = _shifts(model.config, transpositions)
+    length, num_frames = model.config.max_frames, len(input_features)
+    num_windows = math.ceil(num_frames / length)
+    padding = (0, 0, 0, num_windows * length - num_frames)
+    windows = torch.nn.functional.pad(input_features, padding).unflatten(0, (num_windows, length))
+    mask = (torch.arange(num_windows * length) < num_frames).unflatten(0, (num_windows, length))
+    total = torch.zeros(12)
+    for shift in shifts:
+        for some, valid in zip(windows.split(WINDOWS_PER_CHUNK), mask.split(WINDOWS_PER_CHUNK), strict=True):
+            heard = model(some.to(model.device), attention_mask=valid.to(model.device), transposition=shift)
+            profiles = heard.key_signature_profile.float().cpu()
+            total += (profiles * valid.sum(1, keepdim=True)).sum(0).roll(-shift)
+    return total / (num_frames * len(shifts))
+
+
+def _shifts(config: MT2Config, transpositions: int) -> range:
+    room = config.num_transposition_bins // 2
+    if not 0 <= transpositions <= room:
+        raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
+    return range(-transpositions, transpositions + 1)
+
+
+def estimate_key(
+    model: MT2ForPreTraining,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = 0,
+) -> KeyEstimate:
+    """Estimate the key signature of one song, without any training on keys.
+
+    Args:
+        model: calibrated pre-training model, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+        transpositions: as for `mean_profile`: steadier, and slower.
+
+    Raises:
+        ValueError: the model has no equivariant token or no calibration, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    calibration = key_calibration(model)
+    features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
+    profile = rotate_to_c(mean_profile(model, features, transpositions), calibration).numpy()
+    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
+
+
+@torch.no_grad()
+def classify_key(
+    model: MT2ForAudioClassification,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = 0,
+) -> KeyEstimate:
+    """Name the key of one song, major or minor, with a model that was taught the 24 keys.
+
+    The signature is the one whose two keys are likeliest together, the key the likelier of these two.
+
+    Args:
+        model: that `mt2_music.train.key` has made, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+        transpositions: also hear the song up to so many semitones higher and lower, and average what each says about
+            the song as it is; costs 2 * transpositions + 1 times as long.
+
+    Raises:
+        ValueError: the model has other labels or no room for so many transpositions, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    if not knows_keys(model.config):
+        raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
+    inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
+    shifts = _shifts(model.config, transpositions)
+    numbers: Any = model.config.label2id
+    places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
+    probabilities = torch.zeros(2, 12)
+    for shift in shifts:
+        heard = model(**inputs, transposition=shift).logits[0].float().softmax(-1).cpu()
+        probabilities += heard[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
+    major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
+    profile = (major + minor).numpy()
+    best = int(profile.argmax())
+    place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
+    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place])
+
+
+def knows_keys(config: MT2Config) -> bool:
+    """Tell whether the labels of a model are the 24 keys, as `KEY_LABELS` spells them."""
+    return set(config.label2id or ()) == set(KEY_LABELS)
+
+
+def rotate_to_c(profile: Tensor, calibration: float) -> Tensor:
+    """Turn a model's profile so that index i is the major key on pitch class i, C = 0.
+
+    The loss leaves the rotation around the circle of fifths open, and not only by whole steps: a profile that always
+    lies between two keys satisfies it nearly as well. So the rotation is a real number, and a bin between two places
+    is shared between them in proportion.
+
+    Args:
+        profile: (12,), as `MT2ForPreTraining` gives it.
+        calibration: steps of a fifth from its index 0 to C major, from 0 to below 12.
+
+    Returns:
+        (12,), with the same sum and no negative values.
+    """
+    fifths = 7 * torch.arange(12) % 12  # index of each place on the circle, and, as 7 * 7 = 48 + 1, also the inverse
+    whole = int(calibration)
+    part = calibration - whole
+    by_fifths = profile[fifths]
+    turned = (1 - part) * by_fifths.roll(-whole) + part * by_fifths.roll(-whole - 1)
+    return turned[fifths]
+
+
+def key_calibration(model: MT2ForPreTraining) -> float:
+    """Return how many fifths lie between profile index 0 and C major.
+
+    Raises:
+        ValueError: the model has no equivariant token, or was never calibrated.
+    """
+    if "equivariant" not in model.config.class_tokens:
+        raise ValueError("this model has no equivariant token and knows no keys")
+    if model.config.key_calibration is None:
+        raise ValueError(
+            "this model has no key_calibration: publish it with `python -m mt2_music.train.publish`, which finds "
+            "where on its profile C major lies"
+        )
+    return model.config.key_calibration
