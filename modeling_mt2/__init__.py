@@ -1,24 +1,26 @@
 """MT2: small, fast music representations that are good at harmony, for the Hugging Face ecosystem."""
 
-import importlib.util
+import sys
+import warnings
 from importlib import import_module
 
 
-def _check_torchaudio() -> None:
+def _hide_broken_torchaudio() -> None:
     # transformers imports torchaudio whenever its folder exists, so one built for another torch breaks everything.
-    if importlib.util.find_spec("torchaudio") is None:
-        return
     try:
         import_module("torchaudio")
+    except ModuleNotFoundError:
+        return
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportError(
-            f"the installed torchaudio does not load beside this torch ({error}); transformers cannot be imported "
-            "then. mt2_music does not need torchaudio: run `pip uninstall torchaudio`, or install the build of it "
-            "that belongs to your torch"
-        ) from error
+        warnings.warn(
+            f"the installed torchaudio does not load beside this torch ({error}); mt2_music does not need it, and hides "
+            "it from transformers. Run `pip uninstall torchaudio`, or install the build of it that belongs to your torch",
+            stacklevel=3,
+        )
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # as if it were not installed
 
 
-_check_torchaudio()
+_hide_broken_torchaudio()
 
 from transformers import (  # noqa: E402
     AutoConfig,

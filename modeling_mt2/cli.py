@@ -1,58 +1,29 @@
-"""The `mt2` command: embeddings and keys of sound files."""
+"""The `mt2` command: keys, embeddings and likeness of sound files."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from tqdm import tqdm
 from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
+from . import archive, doctor, similar
+from .archive import each_file
 from .configuration_mt2 import MT2Config
-from .embed import embed_audio, load_model
-from .files import audio_files, write_npz
+from .embed import load_model
+from .files import audio_files
 from .keys import KeyEstimate, classify_key, estimate_key, key_calibration, knows_keys
-from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
+from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 
 DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package
 # On validation pieces as many keys are right as without; but transposed music is heard transposed 95 % of the time,
 # and without 86 %.
 DEFAULT_TRANSPOSITIONS = 1
-
-
-def each_file(files: list[str], work: Callable[[str], Any]) -> Iterator[tuple[str, Any, str | None]]:
-    """Do the work for every file; a file that cannot be used gives its reason and does not stop the rest."""
-    for file in tqdm(files, unit="file", disable=len(files) < 2 or not sys.stderr.isatty()):
-        try:
-            yield file, work(file), None
-        except (ValueError, OSError) as error:
-            print(f"{file}: {error}", file=sys.stderr)
-            yield file, None, str(error)
-
-
-def embed(arguments: argparse.Namespace) -> int:
-    """Write the embeddings of all readable files to one npz file."""
-    if arguments.output.is_dir() or not arguments.output.parent.is_dir():
-        raise ValueError(f"cannot write {arguments.output}: it is a folder, or lies in one that does not exist")
-    model = load_model(MT2Model, arguments.model)
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    done = [
-        (file, vectors)
-        for file, vectors, error in each_file(arguments.files, lambda file: embed_audio(model, extractor, file))
-        if error is None
-    ]
-    if not done:
-        print("no file could be embedded; nothing was written", file=sys.stderr)
-        return 1
-    arrays = {name: np.stack([vectors[name] for _, vectors in done]) for name in done[0][1]}
-    write_npz(arguments.output, files=np.array([file for file, _ in done]), **arrays)
-    return int(len(done) < len(arguments.files))
 
 
 def key_listener(
@@ -76,12 +47,23 @@ def key_listener(
     return partial(estimate_key, pretrained, extractor, transpositions=transpositions)
 
 
+def add_key_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `mt2 key` takes, but for files and model, which all commands take."""
+    parser.add_argument(
+        "--transpositions",
+        type=int,
+        default=DEFAULT_TRANSPOSITIONS,
+        help="semitones up and down to average over: more are steadier, and slower (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one list of objects")
+
+
 def key(arguments: argparse.Namespace) -> int:
     """Print the key of every readable file; from a model that was not taught keys, the key signature."""
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     hear = key_listener(arguments.model, extractor, arguments.transpositions)
     results: list[dict[str, Any]] = []
-    for file, estimate, error in each_file(arguments.files, hear):
+    for file, estimate, error in each_file([(file, file) for file in audio_files(arguments.files)], hear):
         if estimate is None:
             results.append({"file": file, "error": error})
             continue
@@ -97,34 +79,47 @@ def key(arguments: argparse.Namespace) -> int:
     return int(any("error" in result for result in results))
 
 
+class Command(NamedTuple):
+    """A command: what it takes, what it does, and what it says of itself."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    summary: str
+
+
+COMMANDS = {
+    "key": Command(add_key_arguments, key, "estimate keys"),
+    "embed": Command(archive.add_arguments, archive.run, "write embeddings to a file, or to a folder for archives"),
+    "index": Command(archive.add_arguments, archive.run, "the same: embed a collection, for `mt2 similar`"),
+    "similar": Command(similar.add_arguments, similar.run, "find songs that are like a song"),
+    "doctor": Command(doctor.add_arguments, doctor.run, "tell what this environment has and lacks"),
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{embed,key}")
-    for function, summary in ((embed, "write embeddings to an npz file"), (key, "estimate keys")):
-        command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
-        command.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3, or folders of them")
-        command.add_argument(
-            "--model", default=DEFAULT_MODEL, help="folder or Hub name of a published model (default: mt2-small-key)"
-        )
-        command.set_defaults(run=function)
-        if function is embed:
-            command.add_argument("-o", "--output", required=True, type=Path, help="npz file to write")
-        else:
+    commands = parser.add_subparsers(required=True, metavar="{" + ",".join(COMMANDS) + "}")
+    for name, (add_arguments, run, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=run.__doc__)
+        if name != "doctor":
+            wanted = "*" if run is archive.run else "+"  # or of a data set
             command.add_argument(
-                "--transpositions",
-                type=int,
-                default=DEFAULT_TRANSPOSITIONS,
-                help="semitones up and down to average over: more are steadier, and slower (default: %(default)s)",
+                "files", nargs=wanted, metavar="FILE", help="wav, flac, ogg or mp3, or folders of them"
             )
-            command.add_argument("--json", action="store_true", help="print one list of objects")
+            command.add_argument(
+                "--model",
+                default=DEFAULT_MODEL,
+                help="folder or Hub name of a published model (default: mt2-small-key)",
+            )
+        add_arguments(command)
+        command.set_defaults(run=run)
     arguments = parser.parse_args(argv)
-    arguments.files = audio_files(arguments.files)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         return arguments.run(arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         print(f"mt2: {error}", file=sys.stderr)
         return 2
 

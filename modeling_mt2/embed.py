@@ -1,17 +1,32 @@
-"""Songs to embeddings, with a published model."""
+"""Songs to embeddings, with a published model: one song of any length, a batch of files, or whole archives.
 
+`embed_audio` is for one song, `Embedder` for the workers of `datasets.map`, Ray Data or Spark, and
+`python -m mt2_music.embed` for archives, as `mt2 embed` is; `mt2_music.archive` holds that command.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
+from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
 
 from .configuration_mt2 import MT2Config
-from .modeling_mt2 import MT2Model, MT2PreTrainedModel
+from .files import content_hash, open_audio_cell
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
 
 LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
+
+BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
 
 def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:
@@ -37,30 +52,265 @@ def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedMode
     return model.eval()
 
 
+class Provenance(NamedTuple):
+    """What embeddings must share to be compared.
+
+    Args:
+        model: name of the published folder, or on the Hub.
+        revision: commit on the Hub; of a folder, a hash of its weights.
+        front_end: hash of the settings of the feature extractor.
+    """
+
+    model: str
+    revision: str
+    front_end: str
+
+
+def provenance(folder: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
+    """Tell where embeddings come from.
+
+    Args:
+        folder: folder or Hub name that both were loaded from.
+        model: loaded from there.
+        extractor: loaded from there.
+    """
+    known = inspect.signature(MT2FeatureExtractor.__init__).parameters
+    settings = {name: value for name, value in extractor.to_dict().items() if name in known}
+    front_end = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    place = Path(folder)
+    if not place.is_dir():
+        return Provenance(str(folder), str(getattr(model.config, "_commit_hash", None)), front_end[:12])
+    weights = "".join(content_hash(path) for path in sorted(place.resolve().glob("*.safetensors")))
+    return Provenance(place.resolve().name, hashlib.sha256(weights.encode()).hexdigest()[:12], front_end[:12])
+
+
+@dataclass(frozen=True)
+class SongEmbedding:
+    """What a model makes of one song; all arrays are float32.
+
+    Args:
+        track: vectors (hidden_size,) of the whole song: "mean" of the class tokens, the best all-rounder, and each of
+            "equivariant" (key, harmony) and "contrastive" (timbre, style) that the model has. They are the means over
+            the windows, weighted with their numbers of frames.
+        windows: the same of every window, (windows, hidden_size).
+        times: start and end of every window in seconds, (windows, 2).
+        frames: frame tokens (frames, hidden_size), `extractor.frame_rate` a second, if asked for.
+        seconds: duration of the song.
+    """
+
+    track: dict[str, np.ndarray]
+    windows: dict[str, np.ndarray]
+    times: np.ndarray
+    frames: np.ndarray | None
+    seconds: float
+
+
 @torch.no_grad()
 def embed_audio(
-    model: MT2Model, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None = None
-) -> dict[str, np.ndarray]:
-    """Embed one song of any length.
+    model: MT2Model,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    *,
+    hop_seconds: float | None = None,
+    frames: bool = False,
+    transposition: int = 0,
+    batch_size: int = WINDOWS_PER_CHUNK,
+) -> SongEmbedding:
+    """Embed one song of any length; a file is decoded bit by bit, in bounded memory.
 
     Args:
         model: in evaluation mode, as `from_pretrained` returns it.
         extractor: the feature extractor published with it.
-        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path, or an open binary file.
         sampling_rate: of samples, in hertz; files know theirs.
-
-    Returns:
-        float32 vectors (hidden_size,): "mean" of the class tokens, the best all-rounder, and each of "equivariant"
-        (key, harmony) and "contrastive" (timbre, style) that the model has. The windows of a long song are averaged.
+        hop_seconds: from the start of one window to that of the next, at most a window; by default windows, each as
+            long as those the model was trained on, follow one another, and the song's vectors are those that
+            `MT2Model` returns for the whole.
+        frames: also return frame tokens; takes memory in proportion to the song's length.
+        transposition: hear the song so many semitones higher; its timbre, in the mel half, stays as it is.
+        batch_size: windows encoded at once; changes memory and speed, and no result.
 
     Raises:
-        ValueError, FileNotFoundError: the audio cannot be used; the message says why.
+        ValueError: the audio cannot be used, and the message says why; or a hop that makes no sense.
+        FileNotFoundError: a path that does not exist.
     """
-    inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
-    outputs = model(**inputs)
-    embeddings = {
-        "mean": outputs.pooler_output,
-        "equivariant": outputs.equivariant_embeds,
-        "contrastive": outputs.contrastive_embeds,
-    }
-    return {name: value[0].float().cpu().numpy() for name, value in embeddings.items() if value is not None}
+    length = model.config.max_frames
+    hop = length if hop_seconds is None else round(hop_seconds * extractor.frame_rate)
+    if not 1 <= hop <= length:
+        raise ValueError(
+            f"hop_seconds must be above 0 and at most {length / extractor.frame_rate:g}, got {hop_seconds}"
+        )
+    if frames and hop != length:
+        raise ValueError("frames of overlapping windows are not one sequence: leave hop_seconds out")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    sound = _Counted(_blocks(extractor, audio, sampling_rate))
+    heard: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
+    tokens, counts = [], []
+    for features, mask in _batches(_windows(stream_features(extractor, sound, model.device), length, hop), batch_size):
+        outputs = model(features, attention_mask=mask, transposition=transposition or None)
+        heard["mean"].append(outputs.pooler_output.float().cpu())
+        for name in model.config.class_tokens:
+            heard[name].append(outputs[f"{name}_embeds"].float().cpu())
+        counts.append(mask.sum(1).cpu())
+        if frames:
+            tokens.append(outputs.last_hidden_state[mask].float().cpu())
+    valid = torch.cat(counts)
+    windows = {name: torch.cat(parts) for name, parts in heard.items()}
+    weights = (valid / valid.sum())[:, None]
+    starts = hop * np.arange(len(valid)) / extractor.frame_rate
+    seconds = sound.num_samples / extractor.sampling_rate
+    return SongEmbedding(
+        track={name: (vectors * weights).sum(0).numpy() for name, vectors in windows.items()},
+        windows={name: vectors.numpy() for name, vectors in windows.items()},
+        times=np.stack([starts, np.minimum(starts + length / extractor.frame_rate, seconds)], 1).astype(np.float32),
+        frames=torch.cat(tokens).numpy() if frames else None,
+        seconds=seconds,
+    )
+
+
+class _Counted:
+    """Waveform blocks that are checked and counted as they pass."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self.blocks = blocks
+        self.num_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self.blocks:
+            if not np.isfinite(block).all():
+                raise ValueError("the audio contains NaN or infinite samples")
+            self.num_samples += len(block)
+            yield block
+
+
+def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
+    if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
+        audio = open_audio_cell(audio, "the cell")
+    if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
+        yield from read_blocks(audio, extractor.sampling_rate, BLOCK_SECONDS)
+        return
+    waveform = extractor.load(audio, sampling_rate)
+    size = int(BLOCK_SECONDS * extractor.sampling_rate)
+    yield from (waveform[start : start + size] for start in range(0, len(waveform), size))
+
+
+@torch.no_grad()
+def stream_features(
+    extractor: MT2FeatureExtractor, blocks: Iterable[np.ndarray], device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """Compute the frames of a sound that comes in blocks: as `extract` gives them of the whole, in bounded memory.
+
+    Args:
+        extractor: feature extractor.
+        blocks: mono float32 waveforms at its sampling rate that follow one another.
+        device: where to compute.
+
+    Returns:
+        Pieces (frames, feature_size) that follow one another, on `device`.
+
+    Raises:
+        ValueError: not one sample, or samples so large that frames overflow.
+    """
+    hop = extractor.hop_length
+    lowest = cqt_kernels(extractor.sampling_rate, extractor.cqt_fmin_hz, 1, extractor.bins_per_octave, hop)
+    context = max(len(lowest) // 2, -(-extractor.n_fft // hop))  # frames that a sample reaches
+    kept = np.zeros(0, np.float32)
+    first = done = 0  # frames: where `kept` begins, and how many are computed
+
+    def compute(stop: int) -> Tensor:
+        frames = extractor.extract(torch.from_numpy(kept)[None].to(device))[0, done - first : stop - first]
+        if not frames.isfinite().all():
+            raise ValueError(f"samples are too large, up to {abs(kept).max():g}")
+        return frames
+
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        ready = first + len(kept) // hop - context
+        if ready > done:
+            yield compute(ready)
+            done = ready
+            passed = max(0, done - context - first)
+            kept, first = kept[passed * hop :], first + passed
+    if first == 0 and not len(kept):
+        raise ValueError("the audio is empty")
+    yield compute(first + len(kept) // hop + 1)
+
+
+def _windows(pieces: Iterable[Tensor], length: int, hop: int) -> Iterator[Tensor]:
+    """Cut frames into windows of `length`, one every `hop` frames; the last ones hold what is left."""
+    kept: Tensor | None = None
+    overlap = 0  # frames of `kept` that were part of a window already
+    for piece in pieces:
+        kept = piece if kept is None else torch.cat([kept, piece])
+        while len(kept) >= length:
+            yield kept[:length]
+            kept, overlap = kept[hop:], length - hop
+    if kept is not None and len(kept) > overlap:
+        yield kept
+
+
+def _batches(windows: Iterable[Tensor], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pad windows to the length of the first, the longest, and put `size` of them together with their mask."""
+    batch: list[Tensor] = []
+
+    def join() -> tuple[Tensor, Tensor]:
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(window)) for window in batch], batch_first=True)
+        return torch.nn.utils.rnn.pad_sequence(batch, batch_first=True), mask.bool().to(batch[0].device)
+
+    for window in windows:
+        batch.append(window)
+        if len(batch) == size:
+            yield join()
+            batch.clear()
+    if batch:
+        yield join()
+
+
+class Embedder:
+    """A published model as a function of batches of files: for `datasets.map`, Ray Data, Spark and their kind.
+
+    Args:
+        model: folder or Hub name.
+        column: of the batch, with what `embed_audio` takes: paths, or `datasets` audio that is not decoded.
+        device: where to compute.
+    """
+
+    def __init__(self, model: str | Path, column: str = "file", device: str = "cpu") -> None:
+        self.model = load_model(MT2Model, model)
+        self.model.to(torch.device(device))  # type: ignore[arg-type]
+        self.extractor = MT2FeatureExtractor.from_pretrained(model)
+        self.source = provenance(model, self.model, self.extractor)
+        self.column = column
+
+    def __call__(self, batch: dict[str, Sequence[Any]]) -> dict[str, Any]:
+        """Embed every file of a batch.
+
+        Returns:
+            The batch with "seconds", each vector, "error" (None, or why the file cannot be used; its vectors are NaN
+            then), and the three fields of `Provenance`, as columns.
+        """
+        names = ["mean", *self.model.config.class_tokens]
+        results: dict[str, list[Any]] = {name: [] for name in ("seconds", *names, "error", *Provenance._fields)}
+        nothing = np.full(self.model.config.hidden_size, np.nan, np.float32)
+        for audio in batch[self.column]:
+            try:
+                song, error = embed_audio(self.model, self.extractor, audio), None
+            except (ValueError, OSError) as problem:
+                song, error = None, str(problem)
+            for name in names:
+                results[name].append(nothing if song is None else song.track[name])
+            results["seconds"].append(np.nan if song is None else song.seconds)
+            results["error"].append(error)
+            for name, value in self.source._asdict().items():
+                results[name].append(value)
+        return {**batch, **results}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from mt2_music.archive import main
+
+    sys.exit(main())

@@ -1,11 +1,14 @@
 """Files: those of folders, those that are whole or not there, and what is in them."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +27,70 @@ def walk(folder: Path, refused: Callable[[OSError], None] | None = None) -> Iter
         yield from (Path(place, name) for name in sorted(names))
 
 
+def _is_audio(name: str) -> bool:
+    return Path(name).suffix.lower() in AUDIO_SUFFIXES
+
+
 def audio_files(places: Iterable[str]) -> list[str]:
-    """Put in the place of folders the audio files in and below them; a folder without any stays as it is."""
+    """List the audio files that are meant, each once: for folders those in and below them, for globs what they match.
+
+    What is named like audio and is none, such as an empty folder "song.mp3", is listed too, for whoever opens it to refuse;
+    so are folders without any audio, folders that cannot be read, and globs without a match.
+    """
     found: list[str] = []
     for place in places:
-        inside = [str(path) for path in walk(Path(place)) if path.suffix.lower() in AUDIO_SUFFIXES]
+        if has_magic(place) and not Path(place).exists():
+            found += audio_files(sorted(glob(place, recursive=True))) or [place]
+            continue
+        inside: list[str] = []
+        for folder, folders, names in os.walk(place, onerror=lambda error: inside.append(str(error.filename))):
+            folders.sort()
+            inside += [os.path.join(folder, name) for name in sorted(names) if _is_audio(name)]
+            inside += [
+                path for name in folders if _is_audio(name) and not os.listdir(path := os.path.join(folder, name))
+            ]
         found += inside or [place]
-    return found
+    return list(dict.fromkeys(found))
+
+
+def load_named_dataset(name: str, split: str) -> Any:
+    """Open a `datasets` data set by name or path, or one that was saved to disk."""
+    import datasets
+
+    if (Path(name) / "dataset_info.json").is_file():
+        return datasets.load_from_disk(name)
+    return datasets.load_dataset(name, split=split)
+
+
+def audio_column(dataset: Any, column: str) -> Any:
+    """Keep nothing but the audio of a data set or a stream, undecoded.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    from datasets import Audio
+
+    if column not in dataset.column_names:
+        raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
+    return dataset.select_columns([column]).cast_column(column, Audio(decode=False))
+
+
+def open_audio_cell(audio: dict[str, Any] | None, name: str) -> Any:
+    """Return the file of an undecoded audio cell: its bytes, its path, or what lies at its address.
+
+    Raises:
+        ValueError: the cell is empty.
+    """
+    if audio is None or (audio["bytes"] is None and audio["path"] is None):
+        raise ValueError(f"{name} holds no audio")
+    if audio["bytes"] is not None:
+        return io.BytesIO(audio["bytes"])
+    if "://" not in audio["path"]:
+        return audio["path"]
+    import fsspec
+
+    with fsspec.open(audio["path"], "rb") as file:
+        return io.BytesIO(file.read())
 
 
 @contextmanager

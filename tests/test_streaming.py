@@ -7,7 +7,8 @@ import soundfile
 import torch
 from test_pretrain import log_of, weights_of
 
-from mt2_music.train.data import Windows, open_audio_cell
+from mt2_music.files import open_audio_cell
+from mt2_music.train.data import Windows
 from mt2_music.train.pretrain import main
 from mt2_music.train.streaming import StreamedPairs
 from support import RATE, TINY, python, tone

@@ -1,6 +1,5 @@
 """Audio to training items: which tracks can be used, and two windows of one track at a time."""
 
-import io
 import json
 import logging
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
-from mt2_music.files import AUDIO_SUFFIXES, walk
+from mt2_music.files import AUDIO_SUFFIXES, audio_column, load_named_dataset, open_audio_cell, walk  # noqa: F401
 
 from .augment import NUM_DRAWS
 
@@ -155,48 +154,8 @@ def find_rows(dataset: Any, column: str = "audio") -> Sources:
     return Sources(rows, [], partial(_open_row, encoded, column), "the data set")
 
 
-def audio_column(dataset: Any, column: str) -> Any:
-    """Keep nothing but the audio of a data set or a stream, undecoded.
-
-    Raises:
-        ValueError: there is no such column.
-    """
-    from datasets import Audio
-
-    if column not in dataset.column_names:
-        raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
-    return dataset.select_columns([column]).cast_column(column, Audio(decode=False))
-
-
-def load_named_dataset(name: str, split: str) -> Any:
-    """Open a `datasets` data set by name or path, or one that was saved to disk."""
-    import datasets
-
-    if (Path(name) / "dataset_info.json").is_file():
-        return datasets.load_from_disk(name)
-    return datasets.load_dataset(name, split=split)
-
-
 def _open_row(encoded: Any, column: str, row: int) -> Any:
     return open_audio_cell(encoded[row][column], f"row {row}")
-
-
-def open_audio_cell(audio: dict[str, Any] | None, name: str) -> Any:
-    """Return the file of an undecoded audio cell: its bytes, its path, or what lies at its address.
-
-    Raises:
-        ValueError: the cell is empty.
-    """
-    if audio is None or (audio["bytes"] is None and audio["path"] is None):
-        raise ValueError(f"{name} holds no audio")
-    if audio["bytes"] is not None:
-        return io.BytesIO(audio["bytes"])
-    if "://" not in audio["path"]:
-        return audio["path"]
-    import fsspec
-
-    with fsspec.open(audio["path"], "rb") as file:
-        return io.BytesIO(file.read())
 
 
 def scan(sources: Sources, min_seconds: float) -> Tracks:

@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\nloading the published folder in a fresh process, and embedding")
     embeddings = embed_in_fresh_process(model_dir, songs)
     extractor = MT2FeatureExtractor.from_pretrained(model_dir)
-    with_package = embed_audio(load_model(MT2Model, model_dir), extractor, songs[0].path)["mean"]
+    with_package = embed_audio(load_model(MT2Model, model_dir), extractor, songs[0].path).track["mean"]
     if not np.array_equal(with_package, embeddings[0]):
         raise RuntimeError("the published folder and the package give different embeddings")
     hear = key_listener(model_dir, extractor)

@@ -69,7 +69,7 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
         tokens, albums = [], []
         for path in tqdm(found, desc="map", unit="song"):
             try:
-                tokens.append(embed_audio(model.mt2, extractor, path)["contrastive"])
+                tokens.append(embed_audio(model.mt2, extractor, path).track["contrastive"])
                 albums.append(path.parent.name)
             except (ValueError, OSError) as error:
                 logger.warning("left out %s: %s", path, error)

@@ -21,9 +21,9 @@ import pyarrow
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
-from mt2_music.files import whole_file, write_whole
+from mt2_music.files import load_named_dataset, whole_file, write_whole
 
-from .data import LeftOut, Sources, Track, Tracks, find_files, find_rows, load_named_dataset
+from .data import LeftOut, Sources, Track, Tracks, find_files, find_rows
 
 logger = logging.getLogger(__name__)
 

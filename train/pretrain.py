@@ -25,12 +25,12 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.embed import load_model
-from mt2_music.files import write_whole
+from mt2_music.files import load_named_dataset, write_whole
 
 from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
 from .config import PRESETS, MT2TrainingArguments, PretrainArguments
-from .data import Tracks, WindowPairs, Windows, find_files, find_rows, load_named_dataset, scan
+from .data import Tracks, WindowPairs, Windows, find_files, find_rows, scan
 from .functions import load_function
 from .prepare import PreparedTracks
 from .streaming import StreamedPairs, open_stream

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .data import Track, Tracks, Windows, audio_column, draw_pair, make_item, open_audio_cell, sound_length
+from mt2_music.files import audio_column, open_audio_cell
+
+from .data import Track, Tracks, Windows, draw_pair, make_item, sound_length
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,139 @@
+"""What an environment has and lacks: `mt2 doctor`."""
+
+import argparse
+import importlib
+import importlib.util
+import io
+import json
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+# What each package is for; the first group cannot be done without.
+REQUIRED = {
+    "torch": "everything",
+    "transformers": "everything",
+    "numpy": "everything",
+    "soundfile": "reading sound files",
+    "soxr": "resampling",
+}
+OPTIONAL = {
+    "torchaudio": "nothing here, but transformers imports it where it is installed",
+    "datasets": "pre-training, fine-tuning, the benchmark",
+    "accelerate": "pre-training and fine-tuning",
+    "evaluate": "fine-tuning and the benchmark",
+    "matplotlib": "pictures",
+    "sklearn": "the benchmark",
+    "mir_eval": "the benchmark",
+    "tensorboard": "logs of training",
+    "pyarrow": "Parquet and Arrow files",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "running what was exported",
+    "gradio": "the demo page",
+    "pretty_midi": "rendering MIDI files",
+    "music21": "rendering MusicXML files",
+    "tinysoundfont": "rendering with SoundFonts",
+}
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", None)}
+
+
+def examine() -> list[dict[str, Any]]:
+    """Try every package and every step from a sound file to a key.
+
+    Returns:
+        One row for each thing tried: "name", "version" where there is one, "purpose", whether it is "required", and
+        "problem", which is None where all is well. Optional packages that are not installed are no problem.
+    """
+    rows = [_try_package(name, purpose, name in REQUIRED) for name, purpose in {**REQUIRED, **OPTIONAL}.items()]
+    rows += [_try(f"{suffix} files", "reading and writing", _round_trip, suffix) for suffix in FORMATS]
+    rows.append(_try("mt2-small-key", "the model that comes with the package", _hear))
+    return rows
+
+
+def _try_package(name: str, purpose: str, required: bool) -> dict[str, Any]:
+    row = {"name": name, "version": None, "purpose": purpose, "required": required, "problem": None}
+    try:
+        row["version"] = metadata.version(DISTRIBUTIONS.get(name, name))
+    except metadata.PackageNotFoundError:
+        row["problem"] = f"is missing: run `pip install {name}`" if required else None
+        return row
+    try:
+        if sys.modules.get(name, ...) is None:  # hidden from transformers when mt2_music was imported: see again why
+            del sys.modules[name]
+        importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - whatever a broken package does is what is to be told
+        advice = f"run `pip uninstall {name}`, or install the build that belongs to the others"
+        row["problem"] = f"is installed and does not load ({type(error).__name__}: {error}): {advice}"
+    return row
+
+
+def _try(name: str, purpose: str, work: Any, *arguments: Any) -> dict[str, Any]:
+    row = {"name": name, "version": None, "purpose": purpose, "required": True, "problem": None}
+    try:
+        work(*arguments)
+    except Exception as error:  # noqa: BLE001
+        row["problem"] = f"does not work ({type(error).__name__}: {error})"
+    return row
+
+
+def _round_trip(suffix: str) -> None:
+    import soundfile
+
+    from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio
+
+    container, subtype = FORMATS[suffix]
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * np.sin(np.arange(16000) / 10), 16000, format=container, subtype=subtype)
+    file.seek(0)
+    audio, _ = read_audio(file)
+    if not 0.05 < abs(audio).max() < 0.15:
+        raise ValueError("what was written does not come back")
+
+
+def _hear() -> None:
+    from mt2_music.cli import DEFAULT_MODEL, key_listener
+    from mt2_music.feature_extraction import MT2FeatureExtractor
+
+    times = np.arange(4 * 16000) / 16000
+    chord = sum(np.sin(2 * np.pi * 261.63 * 2 ** (step / 12) * times) for step in (0, 4, 7, 11, 14)) / 20
+    heard = key_listener(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))(chord, 16000)
+    if not np.isfinite(heard.profile).all():
+        raise ValueError("the model answers with numbers that are none")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `mt2 doctor` takes."""
+    parser.add_argument("--json", action="store_true", help="print one object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print versions, and what is broken; return 1 when something is."""
+    import torch
+
+    rows = examine()
+    system = {
+        "mt2-music": metadata.version("mt2-music"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "devices": ["cpu"]
+        + [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        + ["mps"] * torch.backends.mps.is_available(),
+        "threads": torch.get_num_threads(),
+    }
+    broken = [row for row in rows if row["problem"]]
+    if arguments.json:
+        print(json.dumps({**system, "checks": rows}, indent=1))
+        return int(bool(broken))
+    for name, value in system.items():
+        print(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
+    for row in rows:
+        state = "BROKEN" if row["problem"] else row["version"] or ("ok" if row["required"] else "-")
+        print(f"{row['name']:14} {state:10} {row['purpose']}")
+    for row in broken:
+        print(f"\n{row['name']} {row['problem']}", file=sys.stderr)
+    return int(bool(broken))

@@ -1,0 +1,107 @@
+"""Songs that are like a song, among those that were embedded: `mt2 similar`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mt2_music.feature_extraction import MT2FeatureExtractor
+
+from .archive import each_file
+from .embed import embed_audio, load_model, provenance
+from .files import audio_files
+from .modeling_mt2 import MT2Model
+from .tables import VECTORS, Embeddings, read_embeddings
+
+MIN_SONGS_TO_CENTRE = 8  # the mean of fewer says more about them than about what all music has in common
+ALL_KEYS = range(-5, 7)  # semitones: every key once
+
+
+def nearest(index: Embeddings, queries: np.ndarray, by: str = "mean", number: int = 10) -> list[tuple[str, float]]:
+    """Find the songs of an index that are nearest to a song, by an exact search.
+
+    Args:
+        index: from `read_embeddings`.
+        queries: (hidden_size,); or several readings of one song, (readings, hidden_size), of which the most similar
+            counts.
+        by: vector of the index to compare: "mean", "equivariant" or "contrastive".
+        number: how many songs.
+
+    Returns:
+        File and similarity, most similar first: the cosine between what sets the two apart from the index's mean.
+
+    Raises:
+        ValueError: the index has no such vector, or one of another size.
+    """
+    if by not in index.vectors:
+        raise ValueError(f"the index has no vectors {by!r}, only {', '.join(index.vectors)}")
+    songs, queries = index.vectors[by], np.atleast_2d(queries)
+    if queries.shape[1] != songs.shape[1]:
+        raise ValueError(f"vectors of {queries.shape[1]} numbers do not fit an index of vectors of {songs.shape[1]}")
+    if len(songs) >= MIN_SONGS_TO_CENTRE:
+        centre = songs.mean(0)
+        songs, queries = songs - centre, queries - centre
+    similarity = (_unit(songs) @ _unit(queries).T).max(1)
+    best = np.argsort(-similarity, kind="stable")[:number]
+    return [(index.files[row], float(similarity[row])) for row in best]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(min=1e-12)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `mt2 similar` takes, but for files and model, which all commands take."""
+    parser.add_argument(
+        "--index", nargs="+", required=True, type=Path, help="what `mt2 index` or `mt2 embed` wrote, of the same model"
+    )
+    parser.add_argument(
+        "--by",
+        choices=VECTORS,
+        default="mean",
+        help="contrastive: how it sounds; equivariant: key and harmony; mean of both (default)",
+    )
+    parser.add_argument("-k", type=int, default=10, dest="number", help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--any_key", action="store_true", help="whatever the keys: hear the song in all twelve, and take the nearest"
+    )
+    parser.add_argument("--json", action="store_true", help="print one list of objects")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the songs of an index that are nearest to each given song; the song itself is left out.
+
+    Returns:
+        0 when all could be used, 1 when some could not.
+
+    Raises:
+        ValueError: the index cannot be used, or is another model's.
+    """
+    if arguments.number < 1:
+        raise ValueError(f"-k must be at least 1, got {arguments.number}")
+    index = read_embeddings(arguments.index)
+    model, extractor = load_model(MT2Model, arguments.model), MT2FeatureExtractor.from_pretrained(arguments.model)
+    source = provenance(arguments.model, model, extractor)
+    if source != index.source:
+        raise ValueError(f"the index is of {' '.join(index.source)}, the model of {' '.join(source)}")
+
+    def find(song: str) -> list[tuple[str, float]]:
+        shifts = ALL_KEYS if arguments.any_key else [0]
+        readings = [embed_audio(model, extractor, song, transposition=shift).track for shift in shifts]
+        queries = np.stack([reading[arguments.by] for reading in readings if arguments.by in reading])
+        near = nearest(index, queries, arguments.by, arguments.number + 1)
+        return [found for found in near if found[0] != song][: arguments.number]
+
+    results: list[dict[str, Any]] = []
+    for name, near, error in each_file([(name, name) for name in audio_files(arguments.files)], find):
+        if near is None:
+            results.append({"file": name, "error": error})
+            continue
+        results.append({"file": name, "nearest": [{"file": file, "similarity": round(s, 6)} for file, s in near]})
+        if not arguments.json:
+            print("\n".join([name, *(f"  {similarity:6.3f}  {file}" for file, similarity in near)]))
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+    return int(any("error" in result for result in results))
