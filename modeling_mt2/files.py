@@ -27,6 +27,17 @@ def walk(folder: Path, refused: Callable[[OSError], None] | None = None) -> Iter
         yield from (Path(place, name) for name in sorted(names))
 
 
+def _audio_inside(place: str) -> list[str]:
+    found: list[str] = []
+    refused: list[OSError] = []
+    for folder, folders, names in os.walk(place, onerror=refused.append):
+        folders.sort()
+        found += [os.path.join(folder, name) for name in sorted(names) if _is_audio(name)]
+        if _is_audio(folder) and not folders and not names:
+            found.append(folder)
+    return found + [str(error.filename) for error in refused]
+
+
 def _is_audio(name: str) -> bool:
     return Path(name).suffix.lower() in AUDIO_SUFFIXES
 
@@ -34,22 +45,15 @@ def _is_audio(name: str) -> bool:
 def audio_files(places: Iterable[str]) -> list[str]:
     """List the audio files that are meant, each once: for folders those in and below them, for globs what they match.
 
-    What is named like audio and is none, such as an empty folder "song.mp3", is listed too, for whoever opens it to refuse;
-    so are folders without any audio, folders that cannot be read, and globs without a match.
+    What is named like audio and is none, such as an empty folder "song.mp3", is listed too, for whoever opens it to
+    refuse; so are folders without any audio, folders that cannot be read, and globs without a match.
     """
     found: list[str] = []
     for place in places:
         if has_magic(place) and not Path(place).exists():
             found += audio_files(sorted(glob(place, recursive=True))) or [place]
             continue
-        inside: list[str] = []
-        for folder, folders, names in os.walk(place, onerror=lambda error: inside.append(str(error.filename))):
-            folders.sort()
-            inside += [os.path.join(folder, name) for name in sorted(names) if _is_audio(name)]
-            inside += [
-                path for name in folders if _is_audio(name) and not os.listdir(path := os.path.join(folder, name))
-            ]
-        found += inside or [place]
+        found += _audio_inside(place) or [place]
     return list(dict.fromkeys(found))
 
 
