@@ -91,13 +91,12 @@ def main() -> None:
     with torch.no_grad():
         times = best_in_turns(*(run for _, run in compared.values()))
     ours = times[0]
-    lines = [
-        f"{torch.get_num_threads()} threads, {SECONDS} s of music, best of {ROUNDS} in turns; random weights but for "
-        f"mt2-small. A song is {SONG_SECONDS // 60} minutes long.",
-        "",
-        "| model | parameters | seconds of audio a second | songs an hour | mt2-small is faster by |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    told = (
+        f"{torch.get_num_threads()} threads, {SECONDS} s of music, best of {ROUNDS} in turns; random weights but for"
+    )
+    lines = [f"{told} mt2-small. A song is {SONG_SECONDS // 60} minutes long.", ""]
+    lines += ["| model | parameters | seconds of audio a second | songs an hour | mt2-small is faster by |"]
+    lines += ["|---|---:|---:|---:|---:|"]
     for (name, (model, _)), seconds in zip(compared.items(), times, strict=True):
         millions = sum(weights.numel() for weights in model.parameters()) / 1e6
         speed = SECONDS / seconds
@@ -114,10 +113,10 @@ def main() -> None:
             with soundfile.SoundFile(paths[-1], "w", 44100, 2) as sound:
                 for _ in range(max(1, seconds // 60)):
                     sound.write(minute)
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", EMBED, str(DEFAULT_MODEL), *paths], check=True, capture_output=True, text=True
         ).stdout
-        for seconds, row in zip(LENGTHS, told.splitlines(), strict=True):
+        for seconds, row in zip(LENGTHS, printed.splitlines(), strict=True):
             taken, memory = map(float, row.split())
             lines.append(f"| {seconds} s | {taken:.2f} | {seconds / taken:.0f} | {memory:.0f} |")
     arguments.out.write_text("\n".join(lines) + "\n")

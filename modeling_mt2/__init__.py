@@ -14,7 +14,7 @@ def _hide_broken_torchaudio() -> None:
     except (ImportError, OSError, RuntimeError) as error:
         warnings.warn(
             f"the installed torchaudio does not load beside this torch ({error}); mt2_music does not need it, and "
-            "hides it from transformers. Run `pip uninstall torchaudio`, or install the build that belongs to your torch",
+            "hides it from transformers. Run `pip uninstall torchaudio`, or install the build made for your torch",
             stacklevel=3,
         )
         sys.modules["torchaudio"] = None  # type: ignore[assignment]  # as if it were not installed

@@ -163,6 +163,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 def _read_arrow(path: Path) -> dict[str, Any]:
     arrow = _require("pyarrow", f"reading {path.suffix} files")
+    _require("pyarrow.compute", f"reading {path.suffix} files")
     with path.open("rb") as file:
         kind = "parquet" if path.suffix == ".parquet" else "feather"
         reader = _require(f"pyarrow.{kind}", f"reading {path.suffix} files")
@@ -170,7 +171,10 @@ def _read_arrow(path: Path) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name in table.column_names:
         if name in VECTORS:
-            values = arrow.compute.list_flatten(table[name]).to_numpy()
+            column = table[name]
+            if isinstance(column.type, arrow.BaseExtensionType):  # as Ray writes arrays
+                column = arrow.chunked_array([chunk.storage for chunk in column.chunks])
+            values = arrow.compute.list_flatten(column).to_numpy()
             columns[name] = values.reshape(len(table), -1).astype(np.float32)
         elif name in ("file", "error", *Provenance._fields):
             columns[name] = table[name].to_pylist()
