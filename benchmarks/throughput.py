@@ -5,9 +5,11 @@ attention grows with the square of the length. Writes throughput.md.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from mt2_music.train.synth import compose, play_additive
 
 SECONDS, PIECE_SECONDS, SONG_SECONDS = 30, 10, 240
 LENGTHS = (10, 60, 600, 7200)  # seconds
+NUMBERS = (1, 10, 100)  # files of a minute
 EMBED = """
 import resource, sys, time
 from mt2_music import MT2FeatureExtractor, MT2Model
@@ -119,6 +122,18 @@ def main() -> None:
         for seconds, row in zip(LENGTHS, printed.splitlines(), strict=True):
             taken, memory = map(float, row.split())
             lines.append(f"| {seconds} s | {taken:.2f} | {seconds / taken:.0f} | {memory:.0f} |")
+        lines += ["", "`mt2 embed` on a folder of such files of a minute, from its start to the last row:", ""]
+        lines += ["| files | seconds taken | seconds a file |", "|---:|---:|---:|"]
+        for number in NUMBERS:
+            folder = Path(place, str(number))
+            folder.mkdir()
+            for index in range(number):
+                shutil.copy(paths[1], folder / f"{index}.flac")
+            start = time.perf_counter()
+            embed = [sys.executable, "-m", "mt2_music.cli", "embed", str(folder), "-o", f"{folder}.npz"]
+            subprocess.run(embed, check=True, capture_output=True)
+            taken = time.perf_counter() - start
+            lines.append(f"| {number} | {taken:.1f} | {taken / number:.2f} |")
     arguments.out.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
-from . import archive, doctor, similar
+from . import archive, doctor, export, similar
 from .archive import each_file
 from .configuration_mt2 import MT2Config
 from .embed import load_model
@@ -80,18 +80,20 @@ def key(arguments: argparse.Namespace) -> int:
 
 
 class Command(NamedTuple):
-    """A command: what it takes, what it does, and what it says of itself."""
+    """A command: what it takes, what it does, what it says of itself, and how many files it takes, if any."""
 
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     summary: str
+    files: str | None = None
 
 
 COMMANDS = {
-    "key": Command(add_key_arguments, key, "estimate keys"),
-    "embed": Command(archive.add_arguments, archive.run, "write embeddings to a file, or to a folder for archives"),
-    "index": Command(archive.add_arguments, archive.run, "the same: embed a collection, for `mt2 similar`"),
-    "similar": Command(similar.add_arguments, similar.run, "find songs that are like a song"),
+    "key": Command(add_key_arguments, key, "estimate keys", "+"),
+    "embed": Command(archive.add_arguments, archive.run, "write embeddings to a file, or to a folder", "*"),
+    "index": Command(archive.add_arguments, archive.run, "the same, for a collection and `mt2 similar`", "*"),
+    "similar": Command(similar.add_arguments, similar.run, "find songs that are like a song", "+"),
+    "export": Command(export.add_arguments, export.run, "write a model to an ONNX file"),
     "doctor": Command(doctor.add_arguments, doctor.run, "tell what this environment has and lacks"),
 }
 
@@ -100,13 +102,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(COMMANDS) + "}")
-    for name, (add_arguments, run, summary) in COMMANDS.items():
+    for name, (add_arguments, run, summary, files) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=run.__doc__)
-        if name != "doctor":
-            wanted = "*" if run is archive.run else "+"  # or of a data set
-            command.add_argument(
-                "files", nargs=wanted, metavar="FILE", help="wav, flac, ogg or mp3, or folders of them"
-            )
+        if files:
+            command.add_argument("files", nargs=files, metavar="FILE", help="wav, flac, ogg, mp3; folders; globs")
             command.add_argument(
                 "--model",
                 default=DEFAULT_MODEL,

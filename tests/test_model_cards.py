@@ -17,7 +17,7 @@ from mt2_music.train.synth.score import signature
 from support import RATE, pitch_fork, python, song
 
 CARDS = Path(__file__).parents[1] / "model_cards"
-MODELS = sorted(path for path in CARDS.iterdir() if path.is_dir())
+MODELS = sorted(path.parent for path in CARDS.glob("*/config.json"))
 
 STRANGER = """
 import sys, warnings

@@ -227,7 +227,8 @@ def small() -> dict[str, Any]:
     what it learned. Long recordings come as often as they are long, so that they are not lost among short pieces.
     Windows are not equalised, nor spoiled by noise and band limits: a first run that was (9 dB, 40 %) knew 43 % of
     the Philharmonia's instruments on validation after 750 steps and was given up; a smaller one without knew 79 %
-    after 900.
+    after 900. With the contrastive loss at weight 1 instead of 0.3 the same run read chords 4 points worse from its
+    frames on validation, and keys 9 points.
     """
     return {
         **demo(),
@@ -236,7 +237,6 @@ def small() -> dict[str, Any]:
         "minutes_per_draw": 1.0,
         "max_steps": 3000,
         "learning_rate": 1.5e-3,
-        "nt_xent_weight": 1.0,
         "augment_gain_db": 6.0,
         "warmup_steps": 150,
         "save_steps": 250,

@@ -308,7 +308,7 @@ class MT2Model(MT2PreTrainedModel):
         encode = self._encode if num_windows == 1 else self._encode_windows
         states, attentions = encode(input_features, attention_mask, transposition, mel_mask, **options)
         names = self.config.class_tokens
-        tokens = dict(zip(names, states[-1].unbind(1)[: len(names)], strict=True))
+        tokens = dict(zip(names, states[-1][:, : len(names)].unbind(1), strict=True))
         return MT2ModelOutput(
             last_hidden_state=states[-1][:, len(names) :],
             pooler_output=torch.stack(list(tokens.values())).mean(0),

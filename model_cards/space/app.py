@@ -1,0 +1,207 @@
+"""MT2 in the browser: the key of a song, its keys over time, its form, and songs like it.
+
+`python app.py --port 7860` serves the page; a Hugging Face Space runs the same file. It needs no network.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from listening import (
+    MAX_SECONDS,
+    SIGNATURE_HOP_SECONDS,
+    TRIAD_HOP_SECONDS,
+    TRIAD_WINDOW_SECONDS,
+    Heard,
+    Listener,
+)
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mt2_music.cli import DEFAULT_MODEL
+from mt2_music.keys import MAJOR_TONICS, MINOR_TONICS, SIGNATURES
+from mt2_music.similar import nearest
+from mt2_music.tables import VECTORS, Embeddings
+from mt2_music.train.plots import ON_THE_CIRCLE, plot_profile, plot_self_similarity
+
+HERE = Path(__file__).parent
+INDEX_FILE = HERE / "index.npz"
+EXAMPLES = sorted((HERE / "examples").glob("*.ogg"))
+NUM_NEIGHBOURS = 6
+MAX_FILE_SIZE = "300mb"  # ten minutes of stereo in any usual format
+# Rows of the pictures over time, by fifths from five flats to six sharps; each minor key under its relative major.
+ROWS = [ON_THE_CIRCLE[place - 5] for place in range(12)]
+TRIAD_ROWS = [place for signature in ROWS for place in (12 + (signature + 9) % 12, signature)]
+TRIAD_NAMES = [*MAJOR_TONICS, *(f"{tonic}m" for tonic in MINOR_TONICS)]
+
+INTRODUCTION = """# What MT2 hears in your music
+
+A small transformer, pre-trained without labels, listens to a song: which key it is in, where the key changes, which of
+its moments are alike, and which songs are like it. Wav, flac, ogg or mp3."""
+ABOUT_SIGNATURES = """**Key signatures over time.** The circle is the mean of the song, C on top and sharps
+clockwise; beside it, every second is heard by itself in a window of {window:.0f} seconds. From the equivariant token,
+which saw no key label: a signature stands for its major and its minor key. Top and bottom rows are neighbours too."""
+ABOUT_TRIADS = """**Moment by moment.** What the key layer says of windows of {window:g} s, every {hop:g} s: the key it
+would name if the song were nothing else. It often rests on the triad that sounds, but it is no chord recogniser: it
+knows neither sevenths nor silence, and takes a chord for its neighbour on the circle of fifths."""
+ABOUT_SIMILARITY = """**Form.** How alike any two moments are, by their frame tokens. Squares on the diagonal are
+sections that keep to one sound, stripes beside it are repetitions."""
+ABOUT_NEIGHBOURS = """**Nearest of {count} songs** that come with this page: composed for it, named by key, tempo and
+instruments. The contrastive token listens for sound and style, the equivariant token for harmony."""
+
+
+def plot_over_time(
+    values: np.ndarray, names: list[str], hop_seconds: float, seconds: float, width: float, output: Path
+) -> None:
+    """Draw probabilities as they change over a song.
+
+    Args:
+        values: (moments, rows), the first row at the bottom.
+        names: of the rows.
+        hop_seconds: from one moment to the next.
+        seconds: length of the song.
+        width: of the picture, in inches; it is six high.
+        output: picture to write; its suffix decides the format.
+    """
+    figure = Figure(figsize=(width, 6), layout="constrained")
+    axes = figure.add_subplot()
+    extent = (0, len(values) * hop_seconds, -0.5, len(names) - 0.5)
+    image = axes.imshow(
+        values.T, aspect="auto", origin="lower", extent=extent, vmin=0, cmap="Blues", interpolation="nearest"
+    )
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="seconds", xlim=(0, seconds))
+    figure.colorbar(image, label="probability", pad=0.01)
+    figure.savefig(output, dpi=120)
+
+
+def drawn(plot: Callable[..., None], *arguments: Any) -> Image.Image:
+    """Return the picture that a function draws into the file named by its last argument."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        plot(*arguments, path)
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
+
+def describe(heard: Heard) -> str:
+    """Say in a few words which key was heard, how surely, and in how much of the song."""
+    lines = [f"# {heard.key.name}", f"Confidence {heard.key.confidence:.0%}, heard in {heard.seconds:.0f} seconds."]
+    if heard.cut:
+        lines.append(f"**Only the first {MAX_SECONDS // 60} minutes of the song were heard.**")
+    return "\n\n".join(lines)
+
+
+def table(index: Embeddings, vectors: dict[str, np.ndarray], token: str) -> str:
+    """Write the songs nearest by one embedding as a table."""
+    found = nearest(index, vectors[token], token, NUM_NEIGHBOURS)
+    rows = [f"| {song} | {cosine:.2f} |" for song, cosine in found]
+    return "\n".join(["| song | cosine |", "|---|---:|", *rows])
+
+
+def pictures(listener: Listener, heard: Heard) -> list[Image.Image]:
+    """Draw the mean signature profile, signatures over time, triads over time and self-similarity."""
+    rate = listener.extractor.frame_rate
+    hops = [round(hop * rate) / rate for hop in (SIGNATURE_HOP_SECONDS, TRIAD_HOP_SECONDS)]
+    names = [SIGNATURES[signature] for signature in ROWS]
+    triad_names = [TRIAD_NAMES[place] for place in TRIAD_ROWS]
+    signatures, triads = heard.signatures[:, ROWS], heard.triads[:, TRIAD_ROWS]
+    return [
+        drawn(plot_profile, heard.signatures.mean(0), "Mean of the song"),
+        drawn(plot_over_time, signatures, names, hops[0], heard.seconds, 9.0),
+        drawn(plot_over_time, triads, triad_names, hops[1], heard.seconds, 15.0),
+        drawn(plot_self_similarity, heard.similarity, heard.seconds, "The song and itself"),
+    ]
+
+
+def build(model: str | Path) -> gr.Blocks:
+    """Load a model and lay out the page.
+
+    Args:
+        model: folder or Hub name of a published model that names keys.
+
+    Raises:
+        ValueError: the model does not name keys, or the index is of another model.
+        OSError: nothing is there.
+    """
+    listener = Listener(model)
+    index = listener.load_index(INDEX_FILE)
+    window = listener.pretrained.config.max_frames / listener.extractor.frame_rate
+
+    def listen(file: str | None, token: str) -> list[Any]:
+        try:
+            if file is None:
+                raise ValueError("choose or record a sound first")
+            heard = listener.hear(Path(file))
+        except (ValueError, OSError) as error:
+            reason = str(error).replace(str(file), Path(str(file)).name)
+            return [gr.update(value=reason, visible=True), gr.update(visible=False), *[gr.skip()] * 7]
+        shown = [describe(heard), *pictures(listener, heard), table(index, heard.vectors, token), heard.vectors]
+        return [gr.update(visible=False), gr.update(visible=True), *shown]
+
+    with gr.Blocks(title="MT2", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column():
+                audio = gr.Audio(type="filepath", label="A song", buttons=["download"], editable=False)
+            with gr.Column():
+                gr.Examples([[str(path)] for path in EXAMPLES], audio, example_labels=[path.stem for path in EXAMPLES])
+                button = gr.Button("Listen", variant="primary")
+        problem = gr.Textbox(label="This cannot be heard", visible=False, elem_id="problem")
+        vectors = gr.State()
+        with gr.Column(visible=False, elem_id="results") as results:
+            key = gr.Markdown(elem_id="key")
+            gr.Markdown(ABOUT_SIGNATURES.format(window=window))
+            with gr.Row():
+                circle = _picture("Circle of fifths", scale=2)
+                signatures = _picture("Key signatures over time", scale=3)
+            gr.Markdown(ABOUT_TRIADS.format(window=TRIAD_WINDOW_SECONDS, hop=TRIAD_HOP_SECONDS))
+            triads = _picture("Triads over time")
+            with gr.Row():
+                with gr.Column():
+                    gr.Markdown(ABOUT_SIMILARITY)
+                    similarity = _picture("Self-similarity")
+                with gr.Column():
+                    gr.Markdown(ABOUT_NEIGHBOURS.format(count=len(index.files)))
+                    token = gr.Radio(VECTORS, value=VECTORS[0], label="token", elem_id="token")
+                    neighbours = gr.Markdown(elem_id="neighbours")
+        shown = [problem, results, key, circle, signatures, triads, similarity, neighbours, vectors]
+        button.click(listen, [audio, token], shown, show_progress_on=audio)
+        token.input(lambda vectors, token: table(index, vectors, token), [vectors, token], neighbours)
+    return page
+
+
+def _picture(label: str, scale: int | None = None) -> gr.Image:
+    return gr.Image(label=label, alt_text=label, show_label=False, interactive=False, buttons=[], scale=scale)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until it is stopped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model",
+        default=os.environ.get("MT2_MODEL", DEFAULT_MODEL),
+        help="folder or Hub name of a model that names keys (default: $MT2_MODEL, or the one in the package)",
+    )
+    parser.add_argument("--port", type=int, help="default: $GRADIO_SERVER_PORT, or the first free one from 7860")
+    arguments = parser.parse_args(argv)
+    try:
+        page = build(arguments.model)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    page.launch(
+        server_port=arguments.port,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        max_file_size=MAX_FILE_SIZE,
+        footer_links=[],
+        ssr_mode=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
