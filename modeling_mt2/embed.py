@@ -145,7 +145,7 @@ def embed_audio(
         raise ValueError("frames of overlapping windows are not one sequence: leave hop_seconds out")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    sound = _Counted(_blocks(extractor, audio, sampling_rate))
+    sound = _Sound(extractor, audio, sampling_rate)
     heard: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
     tokens, counts = [], []
     for features, mask in _batches(_windows(stream_features(extractor, sound, model.device), length, hop), batch_size):
@@ -170,11 +170,11 @@ def embed_audio(
     )
 
 
-class _Counted:
-    """Waveform blocks that are checked and counted as they pass."""
+class _Sound:
+    """A song as waveform blocks at the extractor's rate, which are checked and counted as they pass."""
 
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self.blocks = blocks
+    def __init__(self, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> None:
+        self.blocks = _blocks(extractor, audio, sampling_rate)
         self.num_samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -194,6 +194,22 @@ def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | Non
     waveform = extractor.load(audio, sampling_rate)
     size = int(BLOCK_SECONDS * extractor.sampling_rate)
     yield from (waveform[start : start + size] for start in range(0, len(waveform), size))
+
+
+def song_features(
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Compute the frames of one song, (frames, feature_size) on `device`; a file is decoded bit by bit.
+
+    Args:
+        extractor: feature extractor.
+        audio, sampling_rate: as for `embed_audio`, whose errors it raises.
+        device: where to compute.
+    """
+    return torch.cat(list(stream_features(extractor, _Sound(extractor, audio, sampling_rate), device)))
 
 
 @torch.no_grad()

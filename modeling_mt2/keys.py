@@ -11,6 +11,7 @@ from torch import Tensor
 from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .configuration_mt2 import MT2Config
+from .embed import song_features
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining
 
 # Names of the tonics by pitch class, as keys are usually spelt.
@@ -101,7 +102,7 @@ def estimate_key(
         FileNotFoundError: a path that does not exist.
     """
     calibration = key_calibration(model)
-    features = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt")["input_features"][0]
+    features = song_features(extractor, audio, sampling_rate)
     profile = rotate_to_c(mean_profile(model, features, transpositions), calibration).numpy()
     return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
 
@@ -132,13 +133,13 @@ def classify_key(
     """
     if not knows_keys(model.config):
         raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
-    inputs = extractor([audio], sampling_rate=sampling_rate, return_tensors="pt").to(model.device)
+    features = song_features(extractor, audio, sampling_rate, model.device)[None]
     shifts = _shifts(model.config, transpositions)
     numbers: Any = model.config.label2id
     places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
     probabilities = torch.zeros(2, 12)
     for shift in shifts:
-        heard = model(**inputs, transposition=shift).logits[0].float().softmax(-1).cpu()
+        heard = model(features, transposition=shift).logits[0].float().softmax(-1).cpu()
         probabilities += heard[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
