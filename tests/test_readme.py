@@ -70,7 +70,7 @@ def run_line(folder, line):
     elif "mt2_music.train.pretrain" in words:  # shortened: the defaults are for hours on a GPU
         python(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
     elif "mt2_music.train.finetune" in words:
-        python(*words[1:], "--num_train_epochs", "2", cwd=folder)
+        python(*words[1:], "--num_train_epochs", "2", "--dataloader_num_workers", "0", cwd=folder)
     elif "mt2_music.train.synth.corpus" in words:  # shortened, and with SoundFonts that every machine has
         banks = ["--soundfonts", "first.sf2", "--test_soundfont", "second.sf2"]
         if find_soundfont() is not None:

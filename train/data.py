@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
-from mt2_music.files import AUDIO_SUFFIXES, audio_column, load_named_dataset, open_audio_cell, walk  # noqa: F401
+from mt2_music.files import AUDIO_SUFFIXES, audio_column, open_audio_cell, walk
 
 from .augment import NUM_DRAWS
 
