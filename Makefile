@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(shell find modeling_mt2 feature_extraction train model_cards -type f -not -path '*/__pycache__/*')
+SOURCES := $(shell find modeling_mt2 feature_extraction train model_cards -type f -not -path '*/__pycache__/*' -not -path '*/space/*')
 
 .PHONY: demo demo-train test lint bench clean
 

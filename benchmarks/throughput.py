@@ -36,8 +36,8 @@ from mt2_music.train.synth import compose, play_additive
 SECONDS, PIECE_SECONDS, SONG_SECONDS = 30, 10, 240
 LENGTHS = (10, 60, 600, 7200)  # seconds
 NUMBERS = (1, 10, 100)  # files of a minute
-EMBED = """
-import resource, sys, time
+EMBED = r"""
+import re, sys, time
 from mt2_music import MT2FeatureExtractor, MT2Model
 from mt2_music.embed import embed_audio, load_model
 model, extractor = load_model(MT2Model, sys.argv[1]), MT2FeatureExtractor.from_pretrained(sys.argv[1])
@@ -45,7 +45,8 @@ embed_audio(model, extractor, sys.argv[2])  # the first 10 s file: everything is
 for path in sys.argv[2:]:
     start = time.perf_counter()
     embed_audio(model, extractor, path)
-    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024
+    print(time.perf_counter() - start, peak)
 """
 
 

@@ -5,22 +5,23 @@ import warnings
 from importlib import import_module
 
 
-def _hide_broken_torchaudio() -> None:
-    # transformers imports torchaudio whenever its folder exists, so one built for another torch breaks everything.
-    try:
-        import_module("torchaudio")
-    except ModuleNotFoundError:
-        return
-    except (ImportError, OSError, RuntimeError) as error:
-        warnings.warn(
-            f"the installed torchaudio does not load beside this torch ({error}); mt2_music does not need it, and "
-            "hides it from transformers. Run `pip uninstall torchaudio`, or install the build made for your torch",
-            stacklevel=3,
-        )
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # as if it were not installed
+def _hide_what_is_broken() -> None:
+    # transformers imports these wherever they are installed, so one built for another torch or system breaks it all.
+    for name in ("torchaudio", "soxr", "soundfile"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except (ImportError, OSError, RuntimeError) as error:
+            warnings.warn(
+                f"the installed {name} does not load ({error}), and is hidden from transformers. "
+                f"Run `pip uninstall {name}`, or install the build of it that belongs to your system and your torch",
+                stacklevel=3,
+            )
+            sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
 
 
-_hide_broken_torchaudio()
+_hide_what_is_broken()
 
 from transformers import (  # noqa: E402
     AutoConfig,

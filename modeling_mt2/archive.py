@@ -23,9 +23,10 @@ import torch
 from tqdm import tqdm
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
+from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
 
 from .embed import embed_audio, load_model, provenance
-from .files import audio_column, audio_files, load_named_dataset, write_whole
+from .files import audio_column, audio_files, load_named_dataset, named, write_whole
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 from .tables import SUFFIXES, Row, make_row, parts, read_embeddings, write_table
 
@@ -34,7 +35,7 @@ ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = (
     64e6,
     300.0,
 )  # whichever comes first: what a broken run may have to do again
-PART = "embeddings-"  # begins the names of files in a folder
+PART, SETTINGS_FILE = "embeddings-", "settings.json"  # how names of parts begin; how rows of a folder are made
 
 Source = tuple[str, Any]  # name of a sound, and what `embed_audio` takes
 
@@ -48,7 +49,7 @@ def each_file(sources: Iterable[Source], work: Callable[[Any], Any]) -> Iterator
     for name, sound in tqdm(sources, unit="file", disable=not sys.stderr.isatty()):
         try:
             yield name, work(sound), None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
             tqdm.write(f"{name}: {error}", file=sys.stderr)
             yield name, None, str(error)
 
@@ -108,11 +109,19 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
     output = arguments.output
     to_folder = _check_output(output, shards)
     model = load_model(MT2Model, arguments.model)
-    model.to(torch.device(device))  # type: ignore[arg-type]
+    try:
+        model.to(torch.device(device))  # type: ignore[arg-type]
+    except (AssertionError, RuntimeError) as refusal:
+        raise ValueError(f"cannot compute on {device!r}: {refusal}") from refusal
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     source = provenance(arguments.model, model, extractor)
-    done = _finished(output, source) if to_folder else set()
     options = {"hop_seconds": arguments.hop, "frames": arguments.frames, "batch_size": arguments.batch_size}
+    second = np.zeros(extractor.sampling_rate, np.float32)
+    embed_audio(model, extractor, second, extractor.sampling_rate, **options)  # options are refused once, not per file
+    done: set[str] = set()
+    if to_folder:
+        _check_settings(output, {"hop": arguments.hop, "windows": arguments.windows, "frames": arguments.frames})
+        done = _finished(output, source)
 
     def work(sound: Any) -> Row:
         song = embed_audio(model, extractor, sound, **options)
@@ -146,9 +155,19 @@ def _check_output(output: Path, shards: int) -> bool:
         raise ValueError(f"cannot write {output}: something else is there, or its folder does not exist")
     if not to_folder and shards > 1:
         raise ValueError("several processes cannot write one file: name a folder")
+    if output.suffix != ".npz":
+        require("pyarrow", "writing anything but npz")
     if to_folder:
         output.mkdir(exist_ok=True)
     return to_folder
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Leave in a folder how its rows are made, and refuse a folder whose rows were made otherwise."""
+    path = folder / SETTINGS_FILE
+    if path.is_file() and (before := json.loads(path.read_text())) != settings:
+        raise ValueError(f"{folder} holds rows made with {before}, not {settings}: name another folder")
+    write_whole(path, json.dumps(settings))
 
 
 class _Rows:
@@ -208,8 +227,7 @@ def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[s
     if bool(arguments.files) == bool(arguments.dataset):
         raise ValueError("give files or --dataset")
     if not arguments.dataset:
-        names = dict.fromkeys(audio_files(arguments.files))
-        return [(name, name) for name in list(names)[shard::shards] if name not in done]
+        return [(name, path) for name, path in named(audio_files(arguments.files))[shard::shards] if name not in done]
     if arguments.streaming:
         import datasets
 
@@ -217,8 +235,11 @@ def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[s
     else:
         data = load_named_dataset(arguments.dataset, arguments.split)
     cells = audio_column(data, arguments.audio_column)
+    place = f"{arguments.dataset} {arguments.split} row"
     numbered = (
-        (f"row {number}", row[arguments.audio_column]) for number, row in enumerate(cells) if number % shards == shard
+        (f"{place} {number}", row[arguments.audio_column])
+        for number, row in enumerate(cells)
+        if number % shards == shard
     )
     return (item for item in numbered if item[0] not in done)
 
@@ -237,7 +258,9 @@ def _finished(folder: Path, source: tuple[str, ...]) -> set[str]:
             if not path.name.startswith(PART):
                 raise
             print(f"{error}; it is written again", file=sys.stderr)
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have done it
+            continue
+        except FileNotFoundError:
             continue
         if there.source != source:
             raise ValueError(f"{folder} holds embeddings of {' '.join(there.source)}, not of {' '.join(source)}")

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from transformers.utils import logging
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
@@ -16,7 +17,7 @@ from . import archive, doctor, export, similar
 from .archive import each_file
 from .configuration_mt2 import MT2Config
 from .embed import load_model
-from .files import audio_files
+from .files import audio_files, named
 from .keys import KeyEstimate, classify_key, estimate_key, key_calibration, knows_keys
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 
@@ -62,8 +63,11 @@ def key(arguments: argparse.Namespace) -> int:
     """Print the key of every readable file; from a model that was not taught keys, the key signature."""
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     hear = key_listener(arguments.model, extractor, arguments.transpositions)
+    hear(
+        np.zeros(extractor.sampling_rate, np.float32), extractor.sampling_rate
+    )  # options are refused once, not per file
     results: list[dict[str, Any]] = []
-    for file, estimate, error in each_file([(file, file) for file in audio_files(arguments.files)], hear):
+    for file, estimate, error in each_file(named(audio_files(arguments.files)), hear):
         if estimate is None:
             results.append({"file": file, "error": error})
             continue

@@ -26,7 +26,7 @@ OPTIONAL = {
     "accelerate": "pre-training and fine-tuning",
     "evaluate": "fine-tuning and the benchmark",
     "matplotlib": "pictures",
-    "sklearn": "the benchmark",
+    "sklearn": "fine-tuning and the benchmark",
     "mir_eval": "the benchmark",
     "tensorboard": "logs of training",
     "pyarrow": "Parquet and Arrow files",

@@ -304,15 +304,15 @@ class Embedder:
         """Embed every file of a batch.
 
         Returns:
-            The batch with "seconds", each vector, "error" (None, or why the file cannot be used; its vectors are NaN
-            then), and the three fields of `Provenance`, as columns.
+            The batch with "seconds", each vector, "error" (empty, or why the file cannot be used; its vectors are
+            NaN then), and the three fields of `Provenance`, as columns.
         """
         names = ["mean", *self.model.config.class_tokens]
         results: dict[str, list[Any]] = {name: [] for name in ("seconds", *names, "error", *Provenance._fields)}
         nothing = np.full(self.model.config.hidden_size, np.nan, np.float32)
         for audio in batch[self.column]:
             try:
-                song, error = embed_audio(self.model, self.extractor, audio), None
+                song, error = embed_audio(self.model, self.extractor, audio), ""
             except (ValueError, OSError) as problem:
                 song, error = None, str(problem)
             for name in names:

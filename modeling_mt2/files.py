@@ -57,6 +57,11 @@ def audio_files(places: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def named(files: Iterable[str]) -> list[tuple[str, str]]:
+    """Put a name that can be printed and stored before each path: old archives hold bytes that are no UTF-8."""
+    return [(path.encode(errors="backslashreplace").decode(), path) for path in files]
+
+
 def load_named_dataset(name: str, split: str) -> Any:
     """Open a `datasets` data set by name or path, or one that was saved to disk."""
     import datasets
@@ -74,7 +79,7 @@ def audio_column(dataset: Any, column: str) -> Any:
     """
     from datasets import Audio
 
-    if column not in dataset.column_names:
+    if dataset.column_names is not None and column not in dataset.column_names:  # a stream may not know yet
         raise ValueError(f"the data set has no column {column!r}, only {dataset.column_names}")
     return dataset.select_columns([column]).cast_column(column, Audio(decode=False))
 
@@ -115,7 +120,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is either complete or not there."""
     with whole_file(path) as unfinished:
-        unfinished.write_text(text)
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def write_npz(path: Path, /, **arrays: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mt2_music.feature_extraction import MT2FeatureExtractor
 
 from .archive import each_file
 from .embed import embed_audio, load_model, provenance
-from .files import audio_files
+from .files import audio_files, named
 from .modeling_mt2 import MT2Model
 from .tables import VECTORS, Embeddings, read_embeddings
 
@@ -92,10 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         readings = [embed_audio(model, extractor, song, transposition=shift).track for shift in shifts]
         queries = np.stack([reading[arguments.by] for reading in readings if arguments.by in reading])
         near = nearest(index, queries, arguments.by, arguments.number + 1)
-        return [found for found in near if found[0] != song][: arguments.number]
+        own = os.path.realpath(song)
+        return [found for found in near if os.path.realpath(found[0]) != own][: arguments.number]
 
     results: list[dict[str, Any]] = []
-    for name, near, error in each_file([(name, name) for name in audio_files(arguments.files)], find):
+    for name, near, error in each_file(named(audio_files(arguments.files)), find):
         if near is None:
             results.append({"file": name, "error": error})
             continue

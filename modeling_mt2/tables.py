@@ -6,6 +6,7 @@ Columns are "file", "seconds", "model", "revision" and "front_end" (see `Provena
 "num_windows" says how many each has.
 """
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,13 @@ def read_embeddings(places: Iterable[str | Path]) -> Embeddings:
 def _read(path: Path) -> Embeddings:
     try:
         columns = _read_npz(path) if path.suffix == ".npz" else _read_arrow(path)
-        used = np.array([error is None for error in columns.get("error", [None] * len(columns["file"]))], bool)
+        used = np.array([not error for error in columns.get("error", [None] * len(columns["file"]))], bool)
         vectors = {name: columns[name][used] for name in VECTORS if name in columns}
         sources = {Provenance(*row) for row in zip(*(columns[name] for name in Provenance._fields), strict=True)}
         files = [str(file) for file, use in zip(columns["file"], used, strict=True) if use]
-    except FileNotFoundError:
-        raise
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk, not of what is on it
+            raise
         raise ValueError(f"{path} is torn, or no table of embeddings: {error}") from error
     if len(sources) > 1:
         raise ValueError(f"embeddings of different models cannot be compared: {path} holds {sorted(sources)}")

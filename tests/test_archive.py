@@ -246,6 +246,55 @@ def test_a_killed_run_leaves_whole_parts(published, songs, tmp_path):
     assert len(there.files) % 3 == 0
 
 
+def test_a_disk_that_fails_for_once_costs_no_part(published, songs, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    folder = tmp_path / "archive"
+    embed = ["embed", str(songs / "0.flac"), "--model", str(published), "-o", str(folder)]
+    assert main(embed) == 0
+    (part,) = folder.glob("*.parquet")
+    before = part.read_bytes()
+
+    def refuse(*_):
+        raise PermissionError(13, "permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mt2_music.tables._read_arrow", refuse)
+        assert main(embed) == 2
+    assert part.read_bytes() == before
+
+
+def test_rows_of_one_folder_are_made_alike(published, songs, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    embed = ["embed", str(songs / "0.flac"), "--model", str(published), "-o", str(tmp_path / "archive")]
+    assert main(embed) == 0
+    assert main([*embed, "--windows"]) == 2
+    assert "holds rows made with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--hop", "99"], ["--batch_size", "0"], ["--hop", "0.5", "--frames"], ["--device", "cuda:99"]]
+)
+def test_senseless_options_are_refused_before_any_file(published, songs, tmp_path, options, capsys):
+    output = tmp_path / "x.npz"
+    assert main(["embed", str(songs), "--model", str(published), "-o", str(output), *options]) == 2
+    assert not list(tmp_path.glob("x*"))
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["key", str(songs / "0.flac"), "--transpositions", "99"]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+def test_names_that_are_no_utf8_are_written_escaped(published, songs, tmp_path):
+    pytest.importorskip("pyarrow")
+    for content, name in ((songs / "0.flac", b"caf\xe9.flac"), (songs / "broken.flac", b"bro\xe9.flac")):
+        shutil.copy(os.fsencode(content), os.path.join(os.fsencode(tmp_path), name))
+    folder = tmp_path / "archive"
+    for _ in range(2):
+        assert main(["embed", str(tmp_path / "*.flac"), "--model", str(published), "-o", str(folder)]) == 1
+        assert [os.path.basename(file) for file in read_embeddings([folder]).files] == ["caf\\udce9.flac"]
+    (report,) = folder.glob("failures-*.csv")
+    assert "bro\\udce9" in report.read_text(encoding="utf-8")
+
+
 def test_embeddings_of_two_models_are_never_mixed(published, songs, tmp_path, capsys):
     from safetensors.torch import load_file, save_file
 
@@ -282,7 +331,7 @@ def test_a_data_set_is_embedded_like_its_files(published, songs, at_once, tmp_pa
         output = tmp_path / f"rows{len(streaming)}.npz"
         assert main(["embed", *options, "--model", str(published), "-o", str(output)]) == 0
         rows = read_embeddings([output])
-        assert rows.files == [f"row {index}" for index in range(len(files))]
+        assert rows.files == [f"{tmp_path / 'data'} train row {index}" for index in range(len(files))]
         assert np.array_equal(rows.vectors["mean"], at_once.vectors["mean"])
 
 
@@ -318,7 +367,7 @@ def test_nearest_is_what_sklearn_finds():
         nearest(index, query[:5], "mean")
 
 
-def test_similar_leaves_the_song_out_and_names_bad_files(published, songs, tmp_path, capsys):
+def test_similar_leaves_the_song_out_and_names_bad_files(published, songs, tmp_path, capsys, monkeypatch):
     index = str(tmp_path / "index")
     pytest.importorskip("pyarrow")
     assert main(["index", str(songs), "--model", str(published), "-o", index]) == 1
@@ -330,6 +379,9 @@ def test_similar_leaves_the_song_out_and_names_bad_files(published, songs, tmp_p
     assert len(first["nearest"]) == 3
     assert query[0] not in [row["file"] for row in first["nearest"]]
     assert "error" in second
+    monkeypatch.chdir(songs)  # the same song by another path
+    assert main(["similar", "0.flac", *options]) == 0
+    assert query[0] not in capsys.readouterr().out.replace('"file": "0.flac"', "")
     copy = tmp_path / "copy.flac"
     shutil.copy(query[0], copy)
     assert main(["similar", str(copy), "--model", str(published), "--index", index, "--by", "contrastive"]) == 0

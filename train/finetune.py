@@ -312,7 +312,7 @@ def main(argv: list[str] | None = None) -> int:
                     stack.enter_context(only_run_in(output_dir))
                     check_settings(output_dir, job.settings)
             checkpoint = last_complete_checkpoint(output_dir)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             logger.error("finetune: %s", error)
             return 2
         for item in job.labelled.left_out:

@@ -46,7 +46,8 @@ def read_folder(folder: Path) -> tuple[list[Example], list[LeftOut]]:
     sources = find_files(folder)
     left_out = list(sources.left_out)
     paths = [Path(name).relative_to(folder) for name, _ in sources.found]
-    has_splits = {"train"} <= {path.parts[0] for path in paths} <= set(SPLIT_NAMES)
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
+    has_splits = {"train"} <= tops <= set(SPLIT_NAMES)
     examples = []
     for path in paths:
         *folders, _ = path.parts
@@ -76,6 +77,8 @@ def read_csv(path: Path, task: str, columns: Sequence[str] = ()) -> tuple[list[E
         FileNotFoundError: there is no such table.
         ValueError: a column is missing or a row makes no sense; the message names the line.
     """
+    if task == "frames" and columns:
+        columns = ("start", "end", *columns)
     columns = tuple(columns) or LABEL_COLUMNS[task]
     rows = list(_rows(path, ("file", *columns)))
     if not rows:
@@ -250,7 +253,7 @@ def _dataset_label(task: str, values: Sequence[Any], classes: Any) -> Any:
     if task == "single":
         return parse_label(task, [text(value)])
     if task == "multi":
-        return tuple(sorted(map(text, value)))
+        return parse_label(task, [value]) if isinstance(value, str) else tuple(sorted(map(text, value)))
     if task == "regression":
         numbers = [number for cell in values for number in (cell if isinstance(cell, list) else [cell])]
         return tuple(_number(str(number)) for number in numbers)

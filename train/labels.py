@@ -129,6 +129,17 @@ def _draw(tracks: Sequence[Track], task: str, shares: dict[str, float]) -> dict[
             if name in owed:
                 owed[name] -= len(groups[group])
         drawn["train"] += groups[last]
+    if task == "regression":
+        return drawn
+    known = {name for track in drawn["train"] for name in names_in(track.source, task)}
+    for name in shares:  # a label must be learned before it can be known
+        for track in list(drawn[name]):
+            group = track.source.group or track.name
+            if track in drawn[name] and names_in(track.source, task) - known:
+                moved = groups[group]
+                drawn[name] = [other for other in drawn[name] if other not in moved]
+                drawn["train"] += moved
+                known |= {label for other in moved for label in names_in(other.source, task)}
     return drawn
 
 
