@@ -21,7 +21,7 @@ from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
 
 from .configuration_mt2 import MT2Config
-from .files import content_hash, open_audio_cell
+from .files import content_hash, named, open_audio_cell
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
 
 LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
@@ -188,6 +188,10 @@ class _Sound:
 def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
+    if isinstance(audio, str) and named([audio]) != [(audio, audio)]:  # libsndfile opens no such path
+        with open(audio, "rb") as file:
+            yield from _blocks(extractor, file, sampling_rate)
+        return
     if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
         yield from read_blocks(audio, extractor.sampling_rate, BLOCK_SECONDS)
         return

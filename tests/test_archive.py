@@ -396,14 +396,15 @@ def test_a_transposed_song_is_found_in_any_key(tmp_path, capsys):
         soundfile.write(tmp_path / f"{tonic}.wav", pitch_fork(tonic), RATE)
     assert main(["index", str(tmp_path), "-o", str(tmp_path / "index")]) == 0
     query = ["similar", str(tmp_path / "0.wav"), "--index", str(tmp_path / "index"), "--by", "equivariant", "--json"]
+    query += ["-k", "11"]
     capsys.readouterr()
     assert main(query) == 0
     in_key = {row["file"]: row["similarity"] for row in json.loads(capsys.readouterr().out)[0]["nearest"]}
     assert main([*query, "--any_key"]) == 0
     any_key = {row["file"]: row["similarity"] for row in json.loads(capsys.readouterr().out)[0]["nearest"]}
     far = str(tmp_path / "6.wav")
-    assert in_key.get(far, -1) < 0.3
-    assert any_key[far] > 0.9
+    assert in_key[far] < 0
+    assert any_key[far] > 0.7, any_key
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
