@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     embeddings = embed_in_fresh_process(model_dir, songs)
     extractor = MT2FeatureExtractor.from_pretrained(model_dir)
     with_package = embed_audio(load_model(MT2Model, model_dir), extractor, songs[0].path).track["mean"]
-    if not np.array_equal(with_package, embeddings[0]):
+    if not np.allclose(with_package, embeddings[0], atol=1e-4):  # which decodes bit by bit: not the same roundings
         raise RuntimeError("the published folder and the package give different embeddings")
     hear = key_listener(model_dir, extractor)
     estimates = [hear(song.path) for song in tqdm(songs, unit="song", desc="keys")]
