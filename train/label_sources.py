@@ -234,7 +234,10 @@ def _open_splits(name: str) -> dict[str, Any]:
     if index.is_file():
         folders = [path.parent for path in sorted(Path(name).glob("*/dataset_info.json"))]
         return {folder.name: load_named_dataset(str(folder), folder.name) for folder in folders}
-    opened = load_named_dataset(name, None)  # type: ignore[arg-type]  # all splits
+    try:
+        opened = load_named_dataset(name, None)  # type: ignore[arg-type]  # all splits
+    except OSError as error:
+        raise ValueError(f"there is no folder or table {name!r}, and no such data set: {error}") from error
     return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
