@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
 
 from .embed import embed_audio, load_model, provenance
-from .files import audio_column, audio_files, load_named_dataset, named, write_whole
+from .files import audio_column, audio_files, load_named_dataset, named, open_stream, write_whole
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 from .tables import SUFFIXES, Row, make_row, parts, read_embeddings, write_table
 
@@ -115,26 +116,29 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
         raise ValueError(f"cannot compute on {device!r}: {refusal}") from refusal
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
     source = provenance(arguments.model, model, extractor)
-    options = {"hop_seconds": arguments.hop, "frames": arguments.frames, "batch_size": arguments.batch_size}
+    embed = partial(
+        embed_audio,
+        model,
+        extractor,
+        hop_seconds=arguments.hop,
+        frames=arguments.frames,
+        batch_size=arguments.batch_size,
+    )
     second = np.zeros(extractor.sampling_rate, np.float32)
-    embed_audio(model, extractor, second, extractor.sampling_rate, **options)  # options are refused once, not per file
+    embed(second, extractor.sampling_rate)  # options are refused once, not per file
     done: set[str] = set()
     if to_folder:
         _check_settings(output, {"hop": arguments.hop, "windows": arguments.windows, "frames": arguments.frames})
         done = _finished(output, source)
 
-    def work(sound: Any) -> Row:
-        song = embed_audio(model, extractor, sound, **options)
-        return make_row("", song, source, arguments.windows, arguments.frames)
-
     table = _Rows(output, f"{shard:05d}-of-{shards:05d}" if to_folder else None)
     results: list[dict[str, Any]] = [{"file": name, "finished": True} for name in sorted(done)]
-    for name, row, error in each_file(_sources(arguments, shard, shards, done), work):
-        if row is None:
+    for name, song, error in each_file(_sources(arguments, shard, shards, done), embed):
+        if song is None:
             results.append({"file": name, "error": error})
         else:
-            results.append({"file": name, "seconds": round(row["seconds"], 3)})
-            table.add({**row, "file": name})
+            results.append({"file": name, "seconds": round(song.seconds, 3)})
+            table.add(make_row(name, song, source, arguments.windows, arguments.frames))
     table.write()
     failures = [result for result in results if "error" in result]
     report = output / f"failures-{table.share}.csv" if to_folder else output.with_suffix(".failures.csv")
@@ -228,13 +232,8 @@ def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[s
         raise ValueError("give files or --dataset")
     if not arguments.dataset:
         return [(name, path) for name, path in named(audio_files(arguments.files))[shard::shards] if name not in done]
-    if arguments.streaming:
-        import datasets
-
-        data = datasets.load_dataset(arguments.dataset, split=arguments.split, streaming=True)
-    else:
-        data = load_named_dataset(arguments.dataset, arguments.split)
-    cells = audio_column(data, arguments.audio_column)
+    open_dataset = open_stream if arguments.streaming else load_named_dataset
+    cells = audio_column(open_dataset(arguments.dataset, arguments.split), arguments.audio_column)
     place = f"{arguments.dataset} {arguments.split} row"
     numbered = (
         (f"{place} {number}", row[arguments.audio_column])

@@ -71,6 +71,17 @@ def load_named_dataset(name: str, split: str) -> Any:
     return datasets.load_dataset(name, split=split)
 
 
+def open_stream(name: str, split: str) -> Any:
+    """Open a `datasets` data set by name or path as a stream.
+
+    Returns:
+        A `datasets.IterableDataset`; nothing is downloaded before it is read.
+    """
+    import datasets
+
+    return datasets.load_dataset(name, split=split, streaming=True)
+
+
 def audio_column(dataset: Any, column: str) -> Any:
     """Keep nothing but the audio of a data set or a stream, undecoded.
 

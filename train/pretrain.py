@@ -25,7 +25,7 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.embed import load_model
-from mt2_music.files import load_named_dataset, write_whole
+from mt2_music.files import load_named_dataset, open_stream, write_whole
 
 from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
@@ -33,7 +33,7 @@ from .config import PRESETS, MT2TrainingArguments, PretrainArguments
 from .data import Tracks, WindowPairs, Windows, find_files, find_rows, scan
 from .functions import load_function
 from .prepare import PreparedTracks
-from .streaming import StreamedPairs, open_stream
+from .streaming import StreamedPairs
 from .trainer import SETTINGS_FILE, MT2Trainer
 
 logger = logging.getLogger(__name__)

@@ -14,17 +14,6 @@ from .data import Track, Tracks, Windows, draw_pair, make_item, sound_length
 logger = logging.getLogger(__name__)
 
 
-def open_stream(name: str, split: str) -> Any:
-    """Open a `datasets` data set by name or path as a stream.
-
-    Returns:
-        A `datasets.IterableDataset`; nothing is downloaded before it is read.
-    """
-    import datasets
-
-    return datasets.load_dataset(name, split=split, streaming=True)
-
-
 class StreamedPairs(torch.utils.data.IterableDataset):
     """Items as those of `WindowPairs`, one a track and pass, in the order of a shuffled stream that is read for ever.
 
