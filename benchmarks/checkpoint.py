@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mt2_music.cli import DEFAULT_TRANSPOSITIONS
+from mt2_music.keys import DEFAULT_TRANSPOSITIONS
 
 MODEL, ABLATIONS = "mt2-small", {"mt2-small-equivariant": "equivariant", "mt2-small-contrastive": "contrastive"}
 LAYER_TASKS = ("corpus-key", "corpus-instrument", "philharmonia-instrument", "philharmonia-pitch")

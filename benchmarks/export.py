@@ -17,11 +17,10 @@ import torch
 from timing import ROUNDS, best_in_turns
 
 from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2Model
-from mt2_music.cli import DEFAULT_MODEL
 from mt2_music.export import export_onnx
-from mt2_music.keys import KEY_LABELS
+from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.music import KEY_LABELS, parse_key, signature
 from mt2_music.train.synth import compose, play_additive
-from mt2_music.train.synth.score import parse_key, signature
 
 SMALL = Path(__file__).parents[1] / "model_cards" / "mt2-small"
 SAMPLING_RATE = 16000

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from mt2_music.train.probing.loaders import load_philharmonia_instrument
+from mt2_music.train.probing.loaders.philharmonia import load_philharmonia_instrument
 
 TASK = "philharmonia-instrument"
 # Of an instrument every note is to be known, also those between which it was heard: pitch says nothing.

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mt2_music.keys import KEY_LABELS
+from mt2_music.music import KEY_LABELS, parse_key, signature
 from mt2_music.train.synth import Note, Score, play_additive
-from mt2_music.train.synth.score import parse_key, signature
 
 SAMPLING_RATE = 16000
 CHORD_SECONDS = 3.0

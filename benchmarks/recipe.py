@@ -23,11 +23,11 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from mt2_music import MT2FeatureExtractor
-from mt2_music.files import write_whole
-from mt2_music.train import losses
-from mt2_music.train.callbacks import OnlineProbe
-from mt2_music.train.pretrain import load_audio, make_trainer, parse_arguments
-from mt2_music.train.trainer import RepresentationCollapseError
+from mt2_music.storage import write_text_atomic
+from mt2_music.train.pretrain import losses
+from mt2_music.train.pretrain.callbacks import OnlineProbe
+from mt2_music.train.pretrain.run import load_audio, make_trainer, parse_arguments
+from mt2_music.train.pretrain.trainer import RepresentationCollapseError
 
 STEPS, LOOK_EVERY = 240, 20
 GOAL = 0.5  # share of right key signatures whose first time is counted
@@ -197,12 +197,12 @@ def main() -> None:
         for done in as_completed(runs):
             variant, seed = runs[done]
             results[f"{variant}, seed {seed}"] = done.result()
-            write_whole(arguments.out, json.dumps(results, indent=None).replace('}, "', '},\n"') + "\n")
+            write_text_atomic(arguments.out, json.dumps(results, indent=None).replace('}, "', '},\n"') + "\n")
             print(
                 f"{len(results)}: {variant}, seed {seed}: {results[f'{variant}, seed {seed}']['curve'][-1:]}",
                 flush=True,
             )
-    write_whole(arguments.out.with_suffix(".md"), table(results, settings))
+    write_text_atomic(arguments.out.with_suffix(".md"), table(results, settings))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from mt2_music import MT2FeatureExtractor
-from mt2_music.cli import DEFAULT_MODEL, key_listener
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
-from mt2_music.keys import SIGNATURES
-from mt2_music.train.data import find_files
+from mt2_music.keys import key_estimator
+from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.music import SIGNATURES, signature
+from mt2_music.train.data.tracks import find_files
 from mt2_music.train.probing.encoders import SpectrogramStatistics
 from mt2_music.train.probing.rules import correlate
-from mt2_music.train.synth.score import signature
 
 SAMPLING_RATE = 16000
 MIN_SECONDS = 30.0
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    listener, chroma = key_listener(arguments.model, extractor), SpectrogramStatistics("chroma")
+    listener, chroma = key_estimator(arguments.model, extractor), SpectrogramStatistics("chroma")
     tracks = []
     for _, path in find_files(arguments.music).found:
         try:

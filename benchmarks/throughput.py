@@ -28,9 +28,9 @@ from transformers import (
 )
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2Model
-from mt2_music.cli import DEFAULT_MODEL
-from mt2_music.embed import embed_audio, load_model
+from mt2_music.embed import embed_audio
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from mt2_music.loading import DEFAULT_MODEL, load_model
 from mt2_music.train.synth import compose, play_additive
 
 SECONDS, PIECE_SECONDS, SONG_SECONDS = 30, 10, 240

@@ -21,9 +21,9 @@ import numpy as np
 import soundfile
 import torch
 
-from mt2_music.train import prepare
-from mt2_music.train.losses import nt_xent_loss
-from mt2_music.train.pretrain import load_audio, make_trainer, parse_arguments
+from mt2_music.train.data import prepared as prepare
+from mt2_music.train.pretrain.losses import nt_xent_loss
+from mt2_music.train.pretrain.run import load_audio, make_trainer, parse_arguments
 from mt2_music.train.synth import compose, play_additive
 
 BATCH, ROUNDS = 8, 5

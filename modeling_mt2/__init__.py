@@ -32,10 +32,9 @@ from transformers import (  # noqa: E402
     AutoModelForPreTraining,
 )
 
-from mt2_music.feature_extraction import MT2FeatureExtractor  # noqa: E402
-
-from .configuration_mt2 import MT2Config  # noqa: E402
-from .modeling_mt2 import (  # noqa: E402
+from .configuration_mt2 import MT2Config
+from .feature_extraction import MT2FeatureExtractor
+from .modeling_mt2 import (
     MT2ForAudioClassification,
     MT2ForAudioFrameClassification,
     MT2ForPreTraining,

@@ -1,11 +1,8 @@
 """What an environment has and lacks: `mt2 doctor`."""
 
-import argparse
 import importlib
 import importlib.util
 import io
-import json
-import platform
 import sys
 from importlib import metadata
 from typing import Any
@@ -51,7 +48,7 @@ def examine() -> list[dict[str, Any]]:
     """
     rows = [_try_package(name, purpose, name in REQUIRED) for name, purpose in {**REQUIRED, **OPTIONAL}.items()]
     rows += [_try(f"{suffix} files", "reading and writing", _round_trip, suffix) for suffix in FORMATS]
-    rows.append(_try("mt2-small-key", "the model that comes with the package", _hear))
+    rows.append(_try("mt2-small-key", "the model that comes with the package", _estimate_key_of_chord))
     return rows
 
 
@@ -95,45 +92,13 @@ def _round_trip(suffix: str) -> None:
         raise ValueError("what was written does not come back")
 
 
-def _hear() -> None:
-    from mt2_music.cli import DEFAULT_MODEL, key_listener
-    from mt2_music.feature_extraction import MT2FeatureExtractor
+def _estimate_key_of_chord() -> None:
+    from .feature_extraction import MT2FeatureExtractor
+    from .keys import key_estimator
+    from .loading import DEFAULT_MODEL
 
     times = np.arange(4 * 16000) / 16000
     chord = sum(np.sin(2 * np.pi * 261.63 * 2 ** (step / 12) * times) for step in (0, 4, 7, 11, 14)) / 20
-    heard = key_listener(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))(chord, 16000)
+    heard = key_estimator(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))(chord, 16000)
     if not np.isfinite(heard.profile).all():
         raise ValueError("the model answers with numbers that are none")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `mt2 doctor` takes."""
-    parser.add_argument("--json", action="store_true", help="print one object")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print versions, and what is broken; return 1 when something is."""
-    import torch
-
-    rows = examine()
-    system = {
-        "mt2-music": metadata.version("mt2-music"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "devices": ["cpu"]
-        + [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        + ["mps"] * torch.backends.mps.is_available(),
-        "threads": torch.get_num_threads(),
-    }
-    broken = [row for row in rows if row["problem"]]
-    if arguments.json:
-        print(json.dumps({**system, "checks": rows}, indent=1))
-        return int(bool(broken))
-    for name, value in system.items():
-        print(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
-    for row in rows:
-        state = "BROKEN" if row["problem"] else row["version"] or ("ok" if row["required"] else "-")
-        print(f"{row['name']:14} {state:10} {row['purpose']}")
-    for row in broken:
-        print(f"\n{row['name']} {row['problem']}", file=sys.stderr)
-    return int(bool(broken))

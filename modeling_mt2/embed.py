@@ -1,87 +1,28 @@
 """Songs to embeddings, with a published model: one song of any length, a batch of files, or whole archives.
 
 `embed_audio` is for one song, `Embedder` for the workers of `datasets.map`, Ray Data or Spark, and
-`python -m mt2_music.embed` for archives, as `mt2 embed` is; `mt2_music.archive` holds that command.
+`python -m mt2_music.cli embed` for archives, as `mt2 embed` is; `mt2_music.archive` holds that command.
 """
 
-import hashlib
-import inspect
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
 
-from .configuration_mt2 import MT2Config
-from .files import content_hash, named, open_audio_cell
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
-
-LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
+from .audio_datasets import open_audio_cell
+from .audio_files import named
+from .feature_extraction import MT2FeatureExtractor
+from .loading import Provenance, load_model, provenance
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
-
-
-def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:
-    """Load a published MT2 model for use, and refuse one that is not whole.
-
-    Args:
-        model_class: `MT2Model`, or `MT2ForPreTraining` for key signatures.
-        folder: folder or Hub name.
-
-    Raises:
-        ValueError: it holds another kind of model, or lacks weights that the class needs: transformers would fill
-            them with random numbers and only warn.
-        OSError: nothing is there.
-    """
-    settings, _ = MT2Config.get_config_dict(folder)
-    if settings.get("model_type") != MT2Config.model_type:
-        raise ValueError(f"{folder} holds a model of type {settings.get('model_type')!r}, not mt2")
-    loaded: Any = model_class.from_pretrained(folder, output_loading_info=True)
-    model, report = loaded
-    lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
-    if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")
-    return model.eval()
-
-
-class Provenance(NamedTuple):
-    """What embeddings must share to be compared.
-
-    Args:
-        model: name of the published folder, or on the Hub.
-        revision: commit on the Hub; of a folder, a hash of its weights.
-        front_end: hash of the settings of the feature extractor.
-    """
-
-    model: str
-    revision: str
-    front_end: str
-
-
-def provenance(folder: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
-    """Tell where embeddings come from.
-
-    Args:
-        folder: folder or Hub name that both were loaded from.
-        model: loaded from there.
-        extractor: loaded from there.
-    """
-    known = inspect.signature(MT2FeatureExtractor.__init__).parameters
-    settings = {name: value for name, value in extractor.to_dict().items() if name in known}
-    front_end = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    place = Path(folder)
-    if not place.is_dir():
-        return Provenance(str(folder), str(getattr(model.config, "_commit_hash", None)), front_end[:12])
-    weights = "".join(content_hash(path) for path in sorted(place.resolve().glob("*.safetensors")))
-    return Provenance(place.resolve().name, hashlib.sha256(weights.encode()).hexdigest()[:12], front_end[:12])
 
 
 @dataclass(frozen=True)
@@ -326,11 +267,3 @@ class Embedder:
             for name, value in self.source._asdict().items():
                 results[name].append(value)
         return {**batch, **results}
-
-
-if __name__ == "__main__":
-    import sys
-
-    from mt2_music.archive import main
-
-    sys.exit(main())

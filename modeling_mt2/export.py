@@ -6,11 +6,9 @@ Shapes: B clips, N samples, T frames, W windows of L = `config.max_frames` frame
 features of a frame, D hidden size.
 """
 
-import argparse
 import importlib
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mt2_music.feature_extraction import MT2FeatureExtractor
-
 from .configuration_mt2 import MT2Config
-from .embed import load_model
-from .files import whole_file
+from .feature_extraction import MT2FeatureExtractor
+from .loading import load_model
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForAudioFrameClassification, MT2Model, MT2PreTrainedModel
+from .storage import atomic_path
 
 INPUTS = ("waveform", "features")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -178,7 +175,7 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
     }
     if model_class is not MT2Model:
         metadata["labels"] = json.dumps([loaded.config.id2label[index] for index in range(loaded.config.num_labels)])
-    with _quiet(), whole_file(path) as unfinished:
+    with _quiet(), atomic_path(path) as unfinished:
         program = _to_onnx(loaded, extractor, input)
         program.model.metadata_props.update(metadata)
         if int8:
@@ -242,36 +239,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("model", metavar="MODEL", help="folder or Hub name of a published model")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="onnx file to write")
-    parser.add_argument(
-        "--input",
-        choices=INPUTS,
-        default=INPUTS[0],
-        help="what the file takes: mono samples, or frames of MT2FeatureExtractor (default: %(default)s)",
-    )
-    parser.add_argument("--int8", action="store_true", help="8-bit encoder: a smaller file, not quite as exact")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Write a published model to one ONNX file; return 0."""
-    export_onnx(arguments.model, arguments.output, arguments.input, arguments.int8)
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command alone; 2 after an error."""
-    parser = argparse.ArgumentParser(prog="mt2 export", description=run.__doc__)
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except (ImportError, OSError, ValueError) as error:
-        parser.exit(2, f"mt2 export: {error}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,24 +1,22 @@
 """Songs to keys and key signatures, with a published model."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.feature_extraction import MT2FeatureExtractor
-
 from .configuration_mt2 import MT2Config
 from .embed import song_features
+from .feature_extraction import MT2FeatureExtractor
+from .loading import load_model
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining
-
-# Names of the tonics by pitch class, as keys are usually spelt.
-MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
-SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
-KEY_LABELS = tuple(f"{tonic} major" for tonic in MAJOR_TONICS) + tuple(f"{tonic} minor" for tonic in MINOR_TONICS)
+from .music import KEY_LABELS, SIGNATURES
 
 
 @dataclass(frozen=True)
@@ -189,3 +187,29 @@ def key_calibration(model: MT2ForPreTraining) -> float:
             "where on its profile C major lies"
         )
     return model.config.key_calibration
+
+
+# On validation pieces as many keys are right as without; but transposed music is heard transposed 95 % of the time,
+# and without 86 %.
+DEFAULT_TRANSPOSITIONS = 1
+
+
+def key_estimator(
+    model: str | Path, extractor: MT2FeatureExtractor, transpositions: int = DEFAULT_TRANSPOSITIONS
+) -> Callable[..., KeyEstimate]:
+    """Load a model and return what names the key of a song: its layer of 24 keys, or the bare profile.
+
+    Args:
+        model: folder or Hub name.
+        extractor: from the same place.
+        transpositions: semitones up and down that are averaged over.
+
+    Raises:
+        ValueError: the model knows no keys, or was never calibrated.
+    """
+    if knows_keys(MT2Config.from_pretrained(model)):
+        classifier = load_model(MT2ForAudioClassification, model)
+        return partial(classify_key, classifier, extractor, transpositions=transpositions)
+    pretrained = load_model(MT2ForPreTraining, model)
+    key_calibration(pretrained)  # refused now rather than for every file
+    return partial(estimate_key, pretrained, extractor, transpositions=transpositions)

@@ -16,8 +16,9 @@ import numpy as np
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require
 
-from .embed import Provenance, SongEmbedding
-from .files import whole_file, write_npz
+from .embed import SongEmbedding
+from .loading import Provenance
+from .storage import atomic_path, write_npz
 
 SUFFIXES = (".npz", ".parquet", ".arrow")
 VECTORS = ("mean", "equivariant", "contrastive")
@@ -59,7 +60,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     arrow = _require("pyarrow", f"writing {path.suffix} files")
     columns = {name: _arrow_column(arrow, [row[name] for row in rows]) for name in rows[0]}
     table = arrow.table(columns)
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         if path.suffix == ".parquet":
             _require("pyarrow.parquet", "writing Parquet").write_table(table, unfinished)
         else:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mt2_music.audio_files import audio_files
 from mt2_music.cli import main
-from mt2_music.embed import Provenance, SongEmbedding
-from mt2_music.files import audio_files
+from mt2_music.embed import SongEmbedding
+from mt2_music.loading import Provenance
 from mt2_music.similar import nearest
 from mt2_music.tables import Embeddings, make_row, read_embeddings, write_table
 from support import RATE, pitch_fork, python, song
@@ -158,7 +159,8 @@ def test_every_format_comes_back(published, songs, at_once, tmp_path, name):
 
 def test_windows_and_frames_are_in_the_tables(published, songs, tmp_path):
     from mt2_music import MT2FeatureExtractor, MT2Model
-    from mt2_music.embed import embed_audio, load_model
+    from mt2_music.embed import embed_audio
+    from mt2_music.loading import load_model
 
     parquet = pytest.importorskip("pyarrow.parquet")
     files = [str(songs / "0.flac"), str(songs / "1.flac")]
@@ -194,7 +196,7 @@ def test_two_processes_of_accelerate_share_a_folder(published, songs, at_once, t
     pytest.importorskip("pyarrow")
     pytest.importorskip("accelerate")
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    command = [*launch, "-m", "mt2_music.embed", songs, "--model", published, "-o", tmp_path / "archive"]
+    command = [*launch, "-m", "mt2_music.cli", "embed", songs, "--model", published, "-o", tmp_path / "archive"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     launched = [sys.executable, *map(str, command)]
     result = subprocess.run(launched, env=environment, capture_output=True, text=True, timeout=300)

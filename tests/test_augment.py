@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mt2_music.train.augment import EQUALIZER_HZ, LOW_PASS_HZ, NOISE_SNR_DB, NUM_DRAWS, Augmentation
+from mt2_music.train.data.windows import NUM_DRAWS
+from mt2_music.train.pretrain.augment import EQUALIZER_HZ, LOW_PASS_HZ, NOISE_SNR_DB, Augmentation
 from support import RATE, tone
 
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.keys import estimate_key
-from mt2_music.train import callbacks
-from mt2_music.train.calibrate import calibrate_key
-from mt2_music.train.callbacks import OnlineProbe
-from mt2_music.train.pretrain import last_complete_checkpoint
+from mt2_music.music import signature
+from mt2_music.train.pretrain import callbacks
+from mt2_music.train.pretrain.callbacks import OnlineProbe
+from mt2_music.train.publish.calibrate import calibrate_key
+from mt2_music.train.run_folder import last_complete_checkpoint
 from mt2_music.train.synth import find_soundfont
-from mt2_music.train.synth.score import signature
 from support import TINY, python
 
 
@@ -70,7 +70,9 @@ def test_the_online_probe_hears_what_the_package_hears(small_corpus, run_dir, mo
 @pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
 def test_the_online_probe_changes_no_training(small_corpus, music_folder, tmp_path):
     options = ["--audio_dir", music_folder, *TINY, "--max_steps", 6, "--save_steps", 6]
-    program = "import mt2_music.train.callbacks as c, mt2_music.train.pretrain as p; c.NEIGHBOURS = 1; p.main()"
+    program = (
+        "import mt2_music.train.pretrain.callbacks as c, mt2_music.train.pretrain as p; c.NEIGHBOURS = 1; p.main()"
+    )
     python("-m", "mt2_music.train.pretrain", *options, "--output_dir", tmp_path / "without")
     probing = ["--probe_corpus", small_corpus, "--probe_steps", 2]
     output = python("-c", program, *options, *probing, "--output_dir", tmp_path / "with")

@@ -14,13 +14,13 @@ import pytest
 import soundfile
 
 from mt2_music import MT2FeatureExtractor
-from mt2_music.train.splits import split_of
+from mt2_music.music import chord_tones, parse_key
+from mt2_music.train.data.splits import split_of
 from mt2_music.train.synth import compose, find_soundfont
-from mt2_music.train.synth.arrange import chord_tones
-from mt2_music.train.synth.corpus import load_corpus, main
+from mt2_music.train.synth.corpus import load_corpus
+from mt2_music.train.synth.corpus.__main__ import main
 from mt2_music.train.synth.harmony import SCALES
 from mt2_music.train.synth.rows import Recipe, _make_score
-from mt2_music.train.synth.score import parse_key
 from mt2_music.train.synth.sources import Source
 from support import RATE
 

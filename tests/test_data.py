@@ -11,7 +11,8 @@ import pytest
 import soundfile
 import torch
 
-from mt2_music.train.data import WindowPairs, Windows, find_files, find_rows, scan
+from mt2_music.train.data.tracks import find_files, find_rows, scan
+from mt2_music.train.data.windows import WindowPairs, Windows
 from support import RATE, song, tone
 
 

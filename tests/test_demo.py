@@ -7,7 +7,8 @@ import numpy as np
 import soundfile
 
 from mt2_music.keys import KeyEstimate
-from mt2_music.train.demo import Song, main, make_music, share_right
+from mt2_music.train.demo.__main__ import main
+from mt2_music.train.demo.songs import Song, make_music, share_right
 from support import RATE, tone
 
 

@@ -13,13 +13,13 @@ import soundfile
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2ForAudioFrameClassification, MT2ForPreTraining
-from mt2_music.train.data import Track
-from mt2_music.train.excerpts import IGNORED, Collator, EpochSampler, Excerpts, Targets
-from mt2_music.train.finetune import main
-from mt2_music.train.label_sources import Example, read_csv
-from mt2_music.train.labels import load_labelled, split_tracks, tracks_of
+from mt2_music.train.data.excerpts import IGNORED, Collator, EpochSampler, Excerpts, Targets
+from mt2_music.train.data.label_sources import Example, read_csv
+from mt2_music.train.data.labels import load_labelled, split_tracks, tracks_of
+from mt2_music.train.data.tracks import Track
+from mt2_music.train.finetune.__main__ import main
+from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
 from mt2_music.train.synth.score import Segment
-from mt2_music.train.tuning import FineTuner, depth_of, freeze, loss_of, new_classifier
 from support import RATE, python, tiny_config, tone
 
 OPTIONS = ["--use_cpu", "true", "--dataloader_num_workers", "0", "--encoder_learning_rate", "1e-3"]
@@ -203,7 +203,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(single, labelled, bas
 import os, sys
 from mt2_music.train import finetune
 from mt2_music.train.excerpts import IGNORED, Collator, EpochSampler, Excerpts, Targets
-from mt2_music.train.tuning import FineTuner, depth_of, freeze, loss_of, new_classifier
+from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
 save = FineTuner._save_checkpoint
 def then_die(self, *arguments):
     save(self, *arguments)

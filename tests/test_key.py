@@ -10,13 +10,15 @@ import torch
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.cli import main as mt2
-from mt2_music.embed import load_model
-from mt2_music.keys import KEY_LABELS, KeyEstimate, classify_key
-from mt2_music.train.card import _behind
-from mt2_music.train.card import main as card
-from mt2_music.train.figures import mistakes
-from mt2_music.train.key import fit_keys, main, with_keys
+from mt2_music.keys import KeyEstimate, classify_key
+from mt2_music.loading import load_model
+from mt2_music.music import KEY_LABELS
+from mt2_music.train.card.__main__ import main as card
+from mt2_music.train.key.__main__ import main
 from mt2_music.train.probing.encoders import MT2Encoder
+from mt2_music.train.publish.card import _behind
+from mt2_music.train.publish.figures import mistakes
+from mt2_music.train.publish.key_layer import fit_keys, with_keys
 from mt2_music.train.synth import find_soundfont
 from support import RATE, python, song, tiny_config
 

@@ -7,7 +7,7 @@ import pytest
 
 from mt2_music.train.probing import loaders
 from mt2_music.train.probing.clips import SPLITS, MissingDataError
-from mt2_music.train.probing.loaders import Beat
+from mt2_music.train.synth.score import Beat
 
 OURS = "a split of our own"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mt2_music.train.losses import (
+from mt2_music.train.pretrain.losses import (
     alignment,
     cpsd_loss,
     effective_rank,

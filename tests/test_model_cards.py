@@ -11,9 +11,11 @@ import soundfile
 import yaml
 
 from mt2_music import MT2FeatureExtractor
-from mt2_music.cli import DEFAULT_MODEL, key_listener
-from mt2_music.train.card import CODE_FILES, fill_card
-from mt2_music.train.synth.score import signature
+from mt2_music.keys import key_estimator
+from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.music import signature
+from mt2_music.train.publish.card import fill_card
+from mt2_music.train.publish.facts import CODE_FILES
 from support import RATE, pitch_fork, python, song
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -62,7 +64,7 @@ def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
 
 
 def test_the_model_of_the_command_hears_plain_cadences():
-    hear = key_listener(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))
+    hear = key_estimator(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))
     heard = [hear(pitch_fork(tonic), RATE) for tonic in range(12)]
     assert sum(estimate.signature == tonic for tonic, estimate in enumerate(heard)) >= 11
     assert all(signature(str(estimate.key)) == estimate.signature for estimate in heard)

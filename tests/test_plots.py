@@ -6,9 +6,10 @@ import soundfile
 import torch
 
 from mt2_music import MT2ForPreTraining
-from mt2_music.embed import load_model
-from mt2_music.train import plots
-from mt2_music.train.plots import class_attention, main, self_similarity
+from mt2_music.loading import load_model
+from mt2_music.train.plots import pictures as plots
+from mt2_music.train.plots.__main__ import main
+from mt2_music.train.plots.pictures import class_attention, self_similarity
 from support import RATE, song, tiny_config
 
 

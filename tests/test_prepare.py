@@ -13,9 +13,10 @@ import pytest
 import soundfile
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, read_blocks, resample
-from mt2_music.train import prepare as module
-from mt2_music.train.data import find_files, scan
-from mt2_music.train.prepare import PreparedTracks, main, prepare
+from mt2_music.train.data import prepared as module
+from mt2_music.train.data.prepared import PreparedTracks, prepare
+from mt2_music.train.data.tracks import find_files, scan
+from mt2_music.train.prepare.__main__ import main
 from support import RATE, TINY, python, song, tone
 
 

@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mt2_music.train import prepare, pretrain
-from mt2_music.train.config import PRESETS
-from mt2_music.train.pretrain import last_complete_checkpoint, main, only_run_in, parse_arguments
-from mt2_music.train.trainer import SETTINGS_FILE, SPEED
+from mt2_music.train.data import prepared as prepare
+from mt2_music.train.pretrain import run as pretrain
+from mt2_music.train.pretrain.__main__ import main
+from mt2_music.train.pretrain.config import PRESETS
+from mt2_music.train.pretrain.run import parse_arguments
+from mt2_music.train.pretrain.trainer import SPEED
+from mt2_music.train.run_folder import SETTINGS_FILE, last_complete_checkpoint, only_run_in
 from support import TINY, python
 
 STEPS = ["--max_steps", "60", "--save_steps", "20"]
@@ -124,7 +127,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(musi
     """A real refusal of the system: no file may grow beyond some size once the first checkpoint is there."""
     program = """
 import resource, sys
-import mt2_music.train.pretrain as pretrain, mt2_music.train.trainer as trainer
+import mt2_music.train.pretrain as pretrain, mt2_music.train.pretrain.trainer as trainer
 save = trainer.MT2Trainer._save_checkpoint
 def then_fill_the_disk(self, *arguments):
     save(self, *arguments)
@@ -146,7 +149,7 @@ pretrain.main()
 def test_a_worker_killed_by_the_kernel_ends_the_run_with_its_last_checkpoint(music_folder, tmp_path):
     program = """
 import multiprocessing, os, signal
-import mt2_music.train.pretrain as pretrain, mt2_music.train.trainer as trainer
+import mt2_music.train.pretrain as pretrain, mt2_music.train.pretrain.trainer as trainer
 save = trainer.MT2Trainer._save_checkpoint
 def then_kill_a_worker(self, *arguments):
     save(self, *arguments)

@@ -22,19 +22,20 @@ from transformers import (
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.embed import embed_audio
 from mt2_music.keys import estimate_key, mean_profile
+from mt2_music.music import key_name
 from mt2_music.train.probing.cache import EmbeddingCache
 from mt2_music.train.probing.clips import Clip, MissingDataError, split_by_group
 from mt2_music.train.probing.encoders import Embedding, MT2Encoder, load_encoder
 from mt2_music.train.probing.heads import Beats, Chords, Classes, Keys, Numbers, Tags, Tempo
 from mt2_music.train.probing.metrics import load_metric
 from mt2_music.train.probing.probe import probe
-from mt2_music.train.probing.report import load_results, table
-from mt2_music.train.probing.report import main as report
+from mt2_music.train.probing.report.__main__ import main as report
+from mt2_music.train.probing.report.report import load_results, table
 from mt2_music.train.probing.rules import RATINGS, Tapping, ZeroShotKey, correlate
-from mt2_music.train.probing.run import main, shuffled
+from mt2_music.train.probing.run.__main__ import main
+from mt2_music.train.probing.run.benchmark import shuffled
 from mt2_music.train.probing.tasks import TASKS
 from mt2_music.train.synth import Beat, Segment, compose, find_soundfont
-from mt2_music.train.synth.score import key_name
 from support import RATE, pitch_fork, song, tone
 
 FRAME_RATE = 31.25

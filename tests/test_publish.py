@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.train.calibrate import calibrate_key
-from mt2_music.train.publish import main, publish
+from mt2_music.train.publish.__main__ import main
+from mt2_music.train.publish.calibrate import calibrate_key
+from mt2_music.train.publish.folder import publish
 from mt2_music.train.synth import find_soundfont
 from support import RATE, pitch_fork, python, song, tiny_config
 

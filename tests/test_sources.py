@@ -6,17 +6,10 @@ from pathlib import Path
 import mir_eval.chord
 import pytest
 
+from mt2_music.music import transpose_chord
 from mt2_music.train.synth.lead_sheets import KINDS, Track, harte
-from mt2_music.train.synth.score import Segment, transpose_chord
-from mt2_music.train.synth.sources import (
-    CHORD,
-    SOURCES,
-    assign_parts,
-    read_midi,
-    read_musicxml,
-    read_pop909,
-    title_of,
-)
+from mt2_music.train.synth.score import Segment
+from mt2_music.train.synth.sources import CHORD, SOURCES, assign_parts, read_midi, read_musicxml, read_pop909, title_of
 
 mido = pytest.importorskip("mido")
 pretty_midi = pytest.importorskip("pretty_midi")

@@ -22,11 +22,10 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-from mt2_music.cli import DEFAULT_MODEL
-from mt2_music.keys import KEY_LABELS
+from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.music import KEY_LABELS, PITCH_CLASSES_BY_FIFTHS
 from mt2_music.similar import nearest
 from mt2_music.tables import VECTORS
-from mt2_music.train.plots import ON_THE_CIRCLE
 from mt2_music.train.synth import compose, find_soundfont, play_additive
 from support import RATE, song
 
@@ -110,7 +109,9 @@ def test_signatures_over_time_follow_a_modulation(listener, tmp_path, tonic):
     first, second = signatures[: middle - 2].mean(0), signatures[middle + 2 :].mean(0)  # no window with both
     for heard, here, there in ((first, tonic, away), (second, away, tonic)):
         assert heard[here] > 3 * heard[there]
-        fifths = (ON_THE_CIRCLE.index(int(heard.argmax())) - ON_THE_CIRCLE.index(here) + 6) % 12 - 6
+        fifths = (
+            PITCH_CLASSES_BY_FIFTHS.index(int(heard.argmax())) - PITCH_CLASSES_BY_FIFTHS.index(here) + 6
+        ) % 12 - 6
         assert abs(fifths) <= 1
 
 

@@ -7,10 +7,10 @@ import soundfile
 import torch
 from test_pretrain import log_of, weights_of
 
-from mt2_music.files import open_audio_cell
-from mt2_music.train.data import Windows
-from mt2_music.train.pretrain import main
-from mt2_music.train.streaming import StreamedPairs
+from mt2_music.audio_datasets import open_audio_cell
+from mt2_music.train.data.streaming import StreamedPairs
+from mt2_music.train.data.windows import Windows
+from mt2_music.train.pretrain.__main__ import main
 from support import RATE, TINY, python, tone
 
 HERTZ = [220 + 40 * index for index in range(12)]
@@ -72,7 +72,7 @@ def test_processes_and_workers_read_parts_of_their_own(corpus):
 def test_a_killed_run_on_a_stream_goes_on_to_the_same_end(corpus, tmp_path):
     options = ["mt2_music.train.pretrain", "--dataset", corpus, "--streaming", "true", *TINY, "--save_steps", 4]
     python("-m", *options, "--max_steps", 12, "--output_dir", tmp_path / "whole")
-    stop = "import mt2_music.train.trainer as t, mt2_music.train.pretrain as p, os\n"
+    stop = "import mt2_music.train.pretrain.trainer as t, mt2_music.train.pretrain as p, os\n"
     stop += "save = t.MT2Trainer._save_checkpoint\n"
     stop += "def then_die(self, *a):\n    save(self, *a)\n    os._exit(9) if self.state.global_step == 8 else None\n"
     stop += "t.MT2Trainer._save_checkpoint = then_die\np.main()"

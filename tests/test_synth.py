@@ -7,6 +7,7 @@ import mir_eval
 import numpy as np
 import pytest
 
+from mt2_music.music import QUALITIES, chord_tones, parse_key, signature, transpose_chord
 from mt2_music.train.synth import (
     Beat,
     Note,
@@ -19,11 +20,11 @@ from mt2_music.train.synth import (
     play_additive,
     play_soundfont,
 )
-from mt2_music.train.synth.arrange import QUALITIES, accompany, chord_tones
+from mt2_music.train.synth.arrange import accompany
 from mt2_music.train.synth.effects import Effects, apply_effects, draw_effects
 from mt2_music.train.synth.harmony import SCALES
 from mt2_music.train.synth.render import PROGRAMS, families
-from mt2_music.train.synth.score import merge, parse_key, signature, transpose_chord
+from mt2_music.train.synth.score import merge
 from support import RATE
 
 needs_soundfont = pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")

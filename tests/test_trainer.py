@@ -10,13 +10,13 @@ from torch import nn
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
-from mt2_music.train import trainer as trainer_module
-from mt2_music.train.augment import NUM_DRAWS
-from mt2_music.train.config import MT2TrainingArguments
-from mt2_music.train.data import WindowPairs, Windows, find_files, scan
-from mt2_music.train.losses import profile_phase
-from mt2_music.train.pretrain import last_complete_checkpoint
-from mt2_music.train.trainer import CheckpointError, MT2Trainer, RepresentationCollapseError
+from mt2_music.train.data.tracks import find_files, scan
+from mt2_music.train.data.windows import NUM_DRAWS, WindowPairs, Windows
+from mt2_music.train.pretrain import trainer as trainer_module
+from mt2_music.train.pretrain.config import MT2TrainingArguments
+from mt2_music.train.pretrain.losses import profile_phase
+from mt2_music.train.pretrain.trainer import MT2Trainer, RepresentationCollapseError
+from mt2_music.train.run_folder import CheckpointError, last_complete_checkpoint
 from support import RATE, python, song, tiny_config, tone
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.distributed
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.train import trainer as trainer_module
-from mt2_music.train.augment import NUM_DRAWS
-from mt2_music.train.config import MT2TrainingArguments
+from mt2_music.train.data.windows import NUM_DRAWS
+from mt2_music.train.pretrain import trainer as trainer_module
+from mt2_music.train.pretrain.config import MT2TrainingArguments
 from support import RATE, song, tiny_config
 
 SONGS = 8

@@ -22,9 +22,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from mt2_music.train.pretrain import last_complete_checkpoint
+from mt2_music.train.pretrain.trainer import SPEED
+from mt2_music.train.run_folder import last_complete_checkpoint
 from mt2_music.train.synth import compose, play_additive
-from mt2_music.train.trainer import SPEED
 
 TINY = "--hidden_size 96 --num_hidden_layers 2 --window_seconds 1 --max_gap_seconds 2 --per_device_train_batch_size 4 "
 TINY += "--warmup_steps 4 --logging_steps 5 --use_cpu true --disable_tqdm true --dataloader_num_workers 1"

@@ -23,11 +23,12 @@ from listening import (
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mt2_music.cli import DEFAULT_MODEL
-from mt2_music.keys import MAJOR_TONICS, MINOR_TONICS, SIGNATURES
+from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, SIGNATURES
 from mt2_music.similar import nearest
-from mt2_music.tables import VECTORS, Embeddings
-from mt2_music.train.plots import ON_THE_CIRCLE, plot_profile, plot_self_similarity
+from mt2_music.tables import Embeddings, VECTORS
+from mt2_music.music import PITCH_CLASSES_BY_FIFTHS
+from mt2_music.train.plots.pictures import plot_profile, plot_self_similarity
 
 HERE = Path(__file__).parent
 INDEX_FILE = HERE / "index.npz"
@@ -35,7 +36,7 @@ EXAMPLES = sorted((HERE / "examples").glob("*.ogg"))
 NUM_NEIGHBOURS = 6
 MAX_FILE_SIZE = "300mb"  # ten minutes of stereo in any usual format
 # Rows of the pictures over time, by fifths from five flats to six sharps; each minor key under its relative major.
-ROWS = [ON_THE_CIRCLE[place - 5] for place in range(12)]
+ROWS = [PITCH_CLASSES_BY_FIFTHS[place - 5] for place in range(12)]
 TRIAD_ROWS = [place for signature in ROWS for place in (12 + (signature + 9) % 12, signature)]
 TRIAD_NAMES = [*MAJOR_TONICS, *(f"{tonic}m" for tonic in MINOR_TONICS)]
 

@@ -13,7 +13,7 @@ import soundfile
 from listening import Listener
 from tqdm import tqdm
 
-from mt2_music.cli import DEFAULT_MODEL
+from mt2_music.loading import DEFAULT_MODEL
 from mt2_music.tables import make_row, write_table
 from mt2_music.train.synth import Score, compose, draw_programs, find_soundfont, humanised, play_soundfont
 from mt2_music.train.synth.render import families

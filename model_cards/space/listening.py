@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from mt2_music import MT2Config, MT2FeatureExtractor
-from mt2_music.cli import DEFAULT_TRANSPOSITIONS
-from mt2_music.embed import SongEmbedding, embed_audio, load_model, provenance
+from mt2_music.keys import DEFAULT_TRANSPOSITIONS
+from mt2_music.embed import SongEmbedding, embed_audio
+from mt2_music.loading import load_model, provenance
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
-from mt2_music.keys import KEY_LABELS, KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
-from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
+from mt2_music.keys import KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
+from mt2_music.music import KEY_LABELS
+from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel, WINDOWS_PER_CHUNK
 from mt2_music.tables import Embeddings, read_embeddings
-from mt2_music.train.plots import self_similarity
+from mt2_music.train.plots.pictures import self_similarity
 
 MAX_SECONDS = 600
 SIGNATURE_HOP_SECONDS = 1.0

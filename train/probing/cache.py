@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
-from mt2_music.files import content_hash, write_npz
+from mt2_music.storage import content_hash, write_npz
 
 from .clips import Clip
 from .encoders import Embedding, Encoder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mt2_music.train.splits import SPLITS, split_of
+from mt2_music.train.data.splits import SPLITS, split_of
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from mt2_music import (
     MT2Model,
     modeling_mt2,
 )
-from mt2_music.embed import load_model
 from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.keys import knows_keys
-from mt2_music.train.calibrate import calibrate_key
+from mt2_music.loading import load_model
 from mt2_music.train.functions import load_function
+from mt2_music.train.publish.calibrate import calibrate_key
 
 OWN_CODE = tuple(inspect.getsource(module) for module in (feature_extraction_mt2, modeling_mt2))
 STATISTICS = ("log-mel", "mfcc", "chroma", "cqt")

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.keys import KEY_LABELS
-from mt2_music.train.synth.arrange import chord_tones
-from mt2_music.train.synth.score import NO_CHORD, Beat, Segment, key_name, parse_key
+from mt2_music.music import KEY_LABELS, NO_CHORD, chord_tones, key_name, parse_key
+from mt2_music.train.synth.score import Beat, Segment
 
 IGNORED = -1
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the probability of a beat

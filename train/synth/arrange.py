@@ -6,70 +6,11 @@ from itertools import groupby
 
 import numpy as np
 
-from .score import NO_CHORD, Beat, Note, Score, Segment, in_order, parse_pitch_class
+from mt2_music.music import NO_CHORD, chord_tones
 
-# Semitones above the root, by the shorthand of Harte's syntax: root, third, fifth, others.
-QUALITIES = {
-    "maj": (0, 4, 7),
-    "min": (0, 3, 7),
-    "dim": (0, 3, 6),
-    "aug": (0, 4, 8),
-    "sus2": (0, 2, 7),
-    "sus4": (0, 5, 7),
-    "7": (0, 4, 7, 10),
-    "maj7": (0, 4, 7, 11),
-    "min7": (0, 3, 7, 10),
-    "minmaj7": (0, 3, 7, 11),
-    "dim7": (0, 3, 6, 9),
-    "hdim7": (0, 3, 6, 10),
-    "maj6": (0, 4, 7, 9),
-    "min6": (0, 3, 7, 9),
-    "9": (0, 4, 7, 10, 2),
-    "maj9": (0, 4, 7, 11, 2),
-    "min9": (0, 3, 7, 10, 2),
-}
-DEGREES = {"1": 0, "2": 2, "3": 4, "4": 5, "5": 7, "6": 9, "7": 11, "9": 2, "11": 5, "13": 9}
+from .score import Beat, Note, Score, Segment, in_order
+
 KICK, SNARE, RIM, HAT, OPEN_HAT, CRASH = 36, 38, 37, 42, 46, 49
-
-
-def chord_tones(label: str) -> tuple[list[int], int]:
-    """Read a chord in Harte's syntax.
-
-    Args:
-        label: such as "Eb:min7/b3" or "G:7(*5,b5)". A shorthand we do not know counts as the triad it begins with.
-
-    Returns:
-        Pitch classes, the root first, and the pitch class of the bass; nothing and -1 of "N".
-
-    Raises:
-        ValueError: not a chord.
-    """
-    if label == NO_CHORD:
-        return [], -1
-    name, _, degree = label.partition("/")
-    root_name, _, quality = name.partition(":")
-    root = parse_pitch_class(root_name)
-    shorthand, _, changes = (quality or "maj").partition("(")
-    known = [name for name in QUALITIES if shorthand.startswith(name)]
-    if not known:
-        raise ValueError(f"unknown chord {label!r}")
-    intervals = list(QUALITIES[max(known, key=len)])
-    for change in changes.rstrip(")").split(",") if changes else ():
-        interval = _interval(change.lstrip("*"), label)
-        if change.startswith("*"):
-            intervals = [other for other in intervals if other != interval]
-        elif interval not in intervals:
-            intervals.append(interval)
-    bass = _interval(degree, label) if degree else 0
-    return [(root + interval) % 12 for interval in intervals], (root + bass) % 12
-
-
-def _interval(degree: str, label: str) -> int:
-    """Semitones above the root of a degree such as "b3"."""
-    number = degree.lstrip("b#")
-    if number not in DEGREES:
-        raise ValueError(f"unknown degree {degree!r} in chord {label!r}")
-    return (DEGREES[number] + degree.count("#") - degree.count("b")) % 12
 
 
 def accompany(

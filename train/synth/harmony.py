@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .arrange import accompany, chord_tones
-from .score import Beat, Note, Score, Segment, in_order, key_name, merge
+from mt2_music.music import chord_tones, key_name
+
+from .arrange import accompany
+from .score import Beat, Note, Score, Segment, in_order, merge
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
@@ -68,7 +70,6 @@ CADENCES = {
 }
 OPENINGS = {"major": ("I", "I", "I", "vi", "IV"), "minor": ("i", "i", "i", "VI", "iv")}
 RELATIVE_SHARE = 0.4  # of the phrases after the first, how many stand in the relative key
-
 
 # Rich pieces only.
 SEVENTHS = {"maj": "maj7", "min": "min7", "dim": "hdim7"}

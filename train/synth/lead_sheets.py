@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .score import NO_CHORD, Beat, Segment, merge, parse_pitch_class
+from mt2_music.music import NO_CHORD, parse_pitch_class
+
+from .score import Beat, Segment, merge
 
 VELOCITY = 90  # of every note: most sheets say nothing of loudness
 DEFAULT_BPM = 120.0  # quarters a minute where no metronome mark says otherwise

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mt2_music.files import whole_file
-from mt2_music.train.splits import split_of
+from mt2_music.storage import atomic_path
+from mt2_music.train.data.splits import split_of
 
 from .arrange import accompany, humanised
 from .effects import apply_effects, draw_effects
@@ -82,7 +82,7 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
     effects = draw_effects(rng)
     audio = apply_effects(audio, effects, rng, SAMPLING_RATE)
     file = f"audio/{split}/{name}.flac"
-    with whole_file(recipe.folder / file) as unfinished:
+    with atomic_path(recipe.folder / file) as unfinished:
         soundfile.write(unfinished, audio, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     return {
         "id": name,

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mt2_music.keys import MAJOR_TONICS, MINOR_TONICS
+from mt2_music.music import transpose_chord, transpose_key
 
 ROLES = ("melody", "chords", "bass", "drums")
-PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-NO_CHORD = "N"
 
 
 @dataclass(frozen=True)
@@ -128,55 +126,6 @@ def main_key(keys: Iterable[Segment]) -> str | None:
     for key in keys:
         lasting[key.label] += key.end - key.start
     return max(lasting, key=lambda label: round(lasting[label], 3), default=None)
-
-
-def parse_key(label: str) -> tuple[int, str]:
-    """Return pitch class of the tonic and mode of a key such as "Eb minor".
-
-    Raises:
-        ValueError: another form.
-    """
-    tonic, _, mode = label.partition(" ")
-    if mode not in ("major", "minor"):
-        raise ValueError(f"not a key: {label!r}; expected such as 'Eb minor'")
-    return parse_pitch_class(tonic), mode
-
-
-def key_name(tonic: int, mode: str) -> str:
-    """Return the usual name, such as "Eb minor", of the key on a pitch class."""
-    return f"{(MAJOR_TONICS if mode == 'major' else MINOR_TONICS)[tonic % 12]} {mode}"
-
-
-def signature(label: str) -> int:
-    """Return the pitch class of the major key with the same key signature, C = 0."""
-    tonic, mode = parse_key(label)
-    return tonic if mode == "major" else (tonic + 3) % 12
-
-
-def parse_pitch_class(name: str) -> int:
-    """Return the pitch class of a name such as "Eb", "F##" or "B-", C = 0.
-
-    Raises:
-        ValueError: another form.
-    """
-    accidentals = name[1:].replace("-", "b")
-    if name[:1] not in PITCH_CLASSES or set(accidentals) - {"#", "b"}:
-        raise ValueError(f"not a pitch class: {name!r}; expected such as 'Eb'")
-    return (PITCH_CLASSES[name[0]] + accidentals.count("#") - accidentals.count("b")) % 12
-
-
-def transpose_key(label: str, semitones: int) -> str:
-    """Return the key some semitones higher."""
-    tonic, mode = parse_key(label)
-    return key_name(tonic + semitones, mode)
-
-
-def transpose_chord(label: str, semitones: int) -> str:
-    """Return a chord in Harte's syntax some semitones higher; its bass is relative to the root and stays."""
-    if label == NO_CHORD:
-        return label
-    end = min((label.index(mark) for mark in ":/(" if mark in label), default=len(label))
-    return MAJOR_TONICS[(parse_pitch_class(label[:end]) + semitones) % 12] + label[end:]
 
 
 def in_order(notes: Iterable[Note]) -> tuple[Note, ...]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from mt2_music.music import NO_CHORD, key_name, parse_pitch_class, signature
+
 from .lead_sheets import Signature, Track, parse_musicxml
-from .score import NO_CHORD, Beat, Note, Score, Segment, in_order, key_name, merge, parse_pitch_class, signature
+from .score import Beat, Note, Score, Segment, in_order, merge
 
 MAX_SECONDS = 3 * 3600.0  # longer files are broken ones
 MAJOR_SCALE = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])

@@ -1,0 +1,42 @@
+"""`mt2 doctor`: what this environment has and lacks."""
+
+import argparse
+import json
+import platform
+import sys
+from importlib import metadata
+
+from mt2_music.doctor import examine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `mt2 doctor` takes."""
+    parser.add_argument("--json", action="store_true", help="print one object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print versions, and what is broken; return 1 when something is."""
+    import torch
+
+    rows = examine()
+    system = {
+        "mt2-music": metadata.version("mt2-music"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "devices": ["cpu"]
+        + [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        + ["mps"] * torch.backends.mps.is_available(),
+        "threads": torch.get_num_threads(),
+    }
+    broken = [row for row in rows if row["problem"]]
+    if arguments.json:
+        print(json.dumps({**system, "checks": rows}, indent=1))
+        return int(bool(broken))
+    for name, value in system.items():
+        print(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
+    for row in rows:
+        state = "BROKEN" if row["problem"] else row["version"] or ("ok" if row["required"] else "-")
+        print(f"{row['name']:14} {state:10} {row['purpose']}")
+    for row in broken:
+        print(f"\n{row['name']} {row['problem']}", file=sys.stderr)
+    return int(bool(broken))

@@ -1,0 +1,1 @@
+"""`make demo`: what a published model makes of songs."""

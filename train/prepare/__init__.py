@@ -1,0 +1,1 @@
+"""Decode a collection once: `python -m mt2_music.train.prepare`."""

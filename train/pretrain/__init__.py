@@ -1,0 +1,1 @@
+"""Pre-training: settings, losses, the Trainer, and the command."""

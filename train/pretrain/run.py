@@ -1,0 +1,171 @@
+"""A pre-training run: from arguments to a Trainer, and from the last checkpoint to the end."""
+
+import argparse
+import gc
+import hashlib
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from transformers import HfArgumentParser, set_seed
+
+from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
+from mt2_music.audio_datasets import load_named_dataset, open_stream
+from mt2_music.loading import load_model
+from mt2_music.train.data.prepared import PreparedTracks
+from mt2_music.train.data.streaming import StreamedPairs
+from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
+from mt2_music.train.data.windows import WindowPairs, Windows
+from mt2_music.train.functions import load_function
+from mt2_music.train.run_folder import check_settings, last_complete_checkpoint
+
+from .augment import Augmentation
+from .callbacks import OnlineProbe, StopOnSignal
+from .config import PRESETS, MT2TrainingArguments, PretrainArguments
+from .trainer import MT2Trainer
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT_FILE = "left_out.json"
+# May change in a run, as long as the tracks are the same.
+PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
+# Settings that decide what is computed: a run cannot go on under others.
+BINDING = (
+    "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
+    "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
+    "cpsd_weight", "nt_xent_weight", "two_window_weight", "loss_weighting", "temperature", "mel_views",
+    "augment_gain_db", "augment_equalizer_db", "augment_band_share", "augment_noise_share", "augment_mask_share",
+    "augment_effect",
+)  # fmt: skip
+
+
+def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArguments]:
+    """Read command-line arguments over the defaults of the preset they name."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="base", choices=sorted(PRESETS))
+    preset = first.parse_known_args(argv)[0].preset
+    parser = HfArgumentParser((PretrainArguments, MT2TrainingArguments), description=__doc__)  # type: ignore[arg-type]
+    parser.set_defaults(**PRESETS[preset]())
+    return parser.parse_args_into_dataclasses(argv)  # type: ignore[return-value]
+
+
+def load_audio(arguments: PretrainArguments) -> Tracks | Any:
+    """Find the audio that the arguments name: tracks, or with `streaming` a stream of them."""
+    if arguments.prepared_dir is not None:
+        return PreparedTracks(arguments.prepared_dir, arguments.window_seconds)
+    if arguments.audio_dir is not None:
+        return scan(find_files(arguments.audio_dir), arguments.window_seconds)
+    if arguments.streaming:
+        return open_stream(str(arguments.dataset), arguments.dataset_split)
+    dataset = load_named_dataset(str(arguments.dataset), arguments.dataset_split)
+    return scan(find_rows(dataset, arguments.audio_column), arguments.window_seconds)
+
+
+def describe(audio: Tracks | Any) -> dict[str, Any]:
+    """Return what tells one collection of tracks from another; of a stream nothing is known but its name."""
+    if not isinstance(audio, Tracks):
+        return {}
+    names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in audio.tracks)
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    return {"num_tracks": len(audio), "hours": round(audio.hours, 3), "tracks_sha256": digest}
+
+
+def load_model_and_extractor(arguments: PretrainArguments) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
+    """Make a new model, or take up a published one."""
+    if arguments.init_from is not None:
+        extractor = MT2FeatureExtractor.from_pretrained(arguments.init_from)
+        model = load_model(MT2ForPreTraining, arguments.init_from)
+        model.config.key_calibration = None  # training turns the profile
+        return model.float(), extractor
+    extractor = MT2FeatureExtractor(cqt_scale=arguments.cqt_scale, cqt_power=arguments.cqt_power)
+    frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
+    return MT2ForPreTraining(MT2Config(**arguments.model_settings, max_frames=frames)), extractor
+
+
+def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, audio: Tracks | Any) -> MT2Trainer:
+    """Put model, front end and data together; the same settings always give the same."""
+    set_seed(training.seed)
+    model, extractor = load_model_and_extractor(arguments)
+    room = model.config.cqt_offset - model.config.num_transposition_bins, model.config.cqt_offset
+    drawing: dict[str, Any] = {
+        "windows": Windows(arguments.window_seconds, arguments.max_gap_seconds, extractor.sampling_rate),
+        "transpositions": (max(room[0], -arguments.max_transposition), min(room[1], arguments.max_transposition)),
+        "transpose_b": arguments.transpose_b,
+        "seed": training.seed,
+    }
+    batch_size = training.train_batch_size
+    pairs: Any
+    if isinstance(audio, Tracks):
+        batch_size *= training.world_size
+        num_items = training.max_steps * training.gradient_accumulation_steps * batch_size
+        pairs = WindowPairs(audio, num_items, batch_size, **drawing, minutes_per_draw=arguments.minutes_per_draw)
+    else:
+        place = {"rank": training.process_index, "world_size": training.world_size}
+        pairs = StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
+    return MT2Trainer(
+        model=model,
+        args=training,
+        train_dataset=pairs,
+        data_collator=torch.utils.data.default_collate,
+        processing_class=extractor,
+        augmentation=Augmentation(
+            training.augment_gain_db,
+            training.augment_equalizer_db,
+            training.augment_band_share,
+            training.augment_noise_share,
+            training.augment_mask_share,
+            load_function(training.augment_effect)[0] if training.augment_effect else None,
+        ),
+    )
+
+
+def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, output_dir: Path) -> None:
+    """Train from the start or from the last checkpoint, in a folder that no other process trains in."""
+    audio = load_audio(arguments)
+    with training.main_process_first(desc="settings"):
+        if training.process_index == 0:
+            if isinstance(audio, Tracks):
+                audio.report(output_dir / LEFT_OUT_FILE)
+            check_settings(
+                output_dir,
+                {
+                    **{key: value for key, value in asdict(arguments).items() if key not in PLACES},
+                    **{name: getattr(training, name) for name in BINDING},
+                    "songs_per_step": training.train_batch_size * training.world_size,
+                    **describe(audio),
+                },
+            )
+    trainer = make_trainer(arguments, training, audio)
+    extractor = trainer.processing_class
+    logger.info("%.2f M parameters", sum(weights.numel() for weights in trainer.model.parameters()) / 1e6)
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    if arguments.probe_corpus is not None:
+        trainer.add_callback(OnlineProbe(arguments.probe_corpus, extractor, arguments.probe_steps, trainer.log))
+    checkpoint = last_complete_checkpoint(output_dir)
+    if checkpoint is not None:
+        logger.info("going on from %s", checkpoint)
+    with stop.listening():
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        except Exception as error:
+            # A worker that dies while it hands over a batch resets the connection before torch notices its death.
+            lost = isinstance(error, (ConnectionError, EOFError)) or "DataLoader worker" in str(error)
+            why = ": a data worker was killed, perhaps for lack of memory" if lost else ""
+            kept = last_complete_checkpoint(output_dir)
+            whole = f"{kept} is whole: start again to go on from it" if kept else "there is no checkpoint yet"
+            logger.error("training broke off at step %d%s; %s", trainer.state.global_step, why, whole)
+            raise
+        if stop.asked and trainer.state.global_step < training.max_steps:
+            step = trainer.state.global_step
+            logger.info("stopped at step %d of %d; start again to go on", step, training.max_steps)
+        else:
+            trainer.save_model()
+            trainer.save_state()
+    del trainer
+    gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Tables and pictures of scores: `python -m mt2_music.train.probing.report`."""

@@ -1,0 +1,1 @@
+"""Run the benchmark: `python -m mt2_music.train.probing.run`."""

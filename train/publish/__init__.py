@@ -1,0 +1,1 @@
+"""Hub folders: calibration, the layer of 24 keys, cards and their figures."""

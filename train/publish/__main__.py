@@ -1,0 +1,64 @@
+"""Make a complete Hub folder of a trained model: `python -m mt2_music.train.publish OUT model_cards/NAME`.
+
+The folder holds card, licence, configs, weights and code, and loads with every Auto class on a machine without this
+package. Nothing is uploaded unless `--push USER/NAME` says so.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from .folder import publish
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Publish a folder; return 0, or 2 when nothing was written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="output folder of pretrain, or a checkpoint in it")
+    parser.add_argument("target", type=Path, help="folder to write, such as model_cards/NAME")
+    parser.add_argument("--weights_license", default="apache-2.0", help="licence of the weights, as the Hub spells it")
+    parser.add_argument(
+        "--training_data",
+        default="A private collection of music; the publisher gives no details of its licences.",
+        help="what the model was trained on, and on what terms: text, or a file of Markdown",
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
+    )
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
+    parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub; nothing is without this")
+    parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    training_data = arguments.training_data
+    try:
+        if training_data.endswith(".md"):
+            training_data = Path(training_data).read_text().strip()
+        publish(
+            arguments.run_dir,
+            arguments.target,
+            arguments.weights_license,
+            training_data,
+            name=arguments.push,
+            replace=arguments.replace,
+            half=arguments.half,
+            corpus=arguments.corpus,
+        )
+    except (OSError, ValueError) as error:
+        logger.error("publish: %s", error)
+        return 2
+    if arguments.push:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(arguments.push, exist_ok=True)
+        api.upload_folder(repo_id=arguments.push, folder_path=arguments.target)
+        logger.info("pushed to %s", arguments.push)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

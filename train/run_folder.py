@@ -1,0 +1,101 @@
+"""What a training run stores in its folder: settings, checkpoints and a lock."""
+
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from mt2_music.storage import write_text_atomic
+
+SETTINGS_FILE = (
+    "pretrain_settings.json"  # of a run, and in each of its checkpoints, so that none is taken for another's
+)
+UNFINISHED = "unfinished"  # folder in which checkpoints are written before they are moved to their place
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; those before it are whole."""
+
+
+logger = logging.getLogger(__name__)
+LOCK_FILE = ".lock"
+LOCK_PATIENCE_SECONDS = 10.0  # in which the workers of a killed run notice, and let go
+
+
+def last_complete_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, or None.
+
+    Raises:
+        ValueError: a whole checkpoint is not of the run in this folder.
+    """
+    complete = []
+    own = output_dir / SETTINGS_FILE
+    for folder in output_dir.glob("checkpoint-*"):
+        try:
+            step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+            with safetensors.safe_open(folder / "model.safetensors", "pt"):
+                pass  # a file that was cut off does not open
+            torn = [path.name for path in folder.glob("*.pt*") if not zipfile.is_zipfile(path)]
+            if torn:
+                raise OSError(f"{torn[0]} is cut off")
+        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            logger.warning("%s was not written to its end and is passed over: %s", folder, error)
+            continue
+        if own.is_file() and not _same_text(folder / SETTINGS_FILE, own):
+            raise ValueError(f"{folder} is a checkpoint of another run: move it away, or use another folder")
+        complete.append((step, folder))
+    return max(complete)[1] if complete else None
+
+
+def _same_text(path: Path, other: Path) -> bool:
+    return path.is_file() and path.read_text() == other.read_text()
+
+
+@contextmanager
+def only_run_in(output_dir: Path) -> Iterator[None]:
+    """Keep other processes from training in the same folder: two writers would spoil each other's checkpoints.
+
+    Raises:
+        ValueError: another process trains there, such as one that outlived the launcher of a run that was killed.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (output_dir / LOCK_FILE).open("w") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    message = f"another process trains in {output_dir}: wait for its end, or stop it"
+                    raise ValueError(message) from error
+                time.sleep(0.2)
+        yield
+
+
+def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run; refuse to go on with a run that began under others.
+
+    Raises:
+        ValueError: the folder holds a run with other settings; the message names them.
+    """
+    path = output_dir / SETTINGS_FILE
+    if not path.is_file():
+        write_text_atomic(path, json.dumps(settings, indent=1))
+        return
+    before = json.loads(path.read_text())
+    changed = [
+        f"{name}: {before.get(name)} became {value}" for name, value in settings.items() if before.get(name) != value
+    ]
+    if changed:
+        raise ValueError(f"{output_dir} holds a run with other settings ({'; '.join(changed)}); use another folder")
