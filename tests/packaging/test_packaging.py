@@ -5,9 +5,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from support import python
+from support import ROOT, python
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "modeling_mt2": "mt2_music",
     "feature_extraction": "mt2_music/feature_extraction",

@@ -16,9 +16,9 @@ from mt2_music.loading import DEFAULT_MODEL
 from mt2_music.music import signature
 from mt2_music.train.publish.card import fill_card
 from mt2_music.train.publish.facts import CODE_FILES
-from support import RATE, pitch_fork, python, song
+from support import RATE, ROOT, pitch_fork, python, song
 
-CARDS = Path(__file__).parents[1] / "model_cards"
+CARDS = ROOT / "model_cards"
 MODELS = sorted(path.parent for path in CARDS.glob("*/config.json"))
 
 STRANGER = """

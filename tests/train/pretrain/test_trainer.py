@@ -15,7 +15,12 @@ from mt2_music.train.data.windows import NUM_DRAWS, WindowPairs, Windows
 from mt2_music.train.pretrain import trainer as trainer_module
 from mt2_music.train.pretrain.config import MT2TrainingArguments
 from mt2_music.train.pretrain.losses import profile_phase
-from mt2_music.train.pretrain.trainer import MT2Trainer, RepresentationCollapseError
+from mt2_music.train.pretrain.trainer import (
+    MIN_PROFILE_MAGNITUDE,
+    MIN_SPREAD,
+    MT2Trainer,
+    RepresentationCollapseError,
+)
 from mt2_music.train.run_folder import CheckpointError, last_complete_checkpoint
 from support import RATE, python, song, tiny_config, tone
 
@@ -252,13 +257,20 @@ def test_a_learning_rate_a_hundred_times_too_high_is_noticed_within_200_steps(mu
         trainer.train()
 
 
-def test_a_healthy_run_raises_no_alarm_and_logs_what_matters(run_dir):
+def test_a_healthy_run_learns_and_logs_what_matters(run_dir):
     entries = json.loads((run_dir / "trainer_state.json").read_text())["log_history"]
     logged = [entry for entry in entries if "loss" in entry]
     assert len(logged) == 30
-    for name in ("loss_cpsd", "loss_nt_xent", "profile_magnitude", "rank_equivariant", "rank_contrastive"):
-        assert all(np.isfinite(entry[name]) for entry in logged)
-    assert all(entry["share_windows_skipped"] == 0 for entry in logged)
+    first, last = (
+        {name: np.mean([entry[name] for entry in part]) for name in logged[0]} for part in (logged[:5], logged[-5:])
+    )
+    assert last["loss_cpsd"] < 0.9 * first["loss_cpsd"]
+    assert last["loss_nt_xent"] < 0.9 * first["loss_nt_xent"]
+    for entry in logged:  # none near what counts as collapse, of which three in a row end a run
+        assert min(entry["rank_equivariant"], entry["rank_contrastive"]) > 1
+        assert min(entry["std_equivariant"], entry["std_contrastive"]) > MIN_SPREAD
+        assert entry["share_windows_skipped"] == 0
+    assert last["profile_magnitude"] > 2 * MIN_PROFILE_MAGNITUDE
 
 
 def test_single_token_models_train_with_their_own_loss(music_folder, tmp_path):
@@ -299,6 +311,7 @@ def test_save_steps_must_be_a_multiple_of_logging_steps(tmp_path):
         MT2TrainingArguments(output_dir=str(tmp_path), save_steps=25, logging_steps=10)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
     """Losses and every gradient; and not when negatives are gathered without gradient."""
     script = __file__.replace("test_trainer.py", "two_processes.py")

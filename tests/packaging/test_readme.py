@@ -13,9 +13,8 @@ import pytest
 import soundfile
 
 from mt2_music.train.synth import find_soundfont
-from support import RATE, TINY, python, song, soundfont
+from support import RATE, ROOT, TINY, python, song, soundfont
 
-ROOT = Path(__file__).parents[1]
 README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "model_cards/guide.md"))
 BLOCKS, GUIDE_BLOCKS = (
     re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for text in (README, GUIDE)
