@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mt2_music import MT2FeatureExtractor
 
 # Before torch and transformers are imported, which read them, and for the processes that tests start. No test touches
-# the network, or caches that are not its own; and of models this small, a second thread is waited for more than it helps.
+# the network, or caches that are not its own; of models this small, a second thread costs more than it helps.
 CACHES = tempfile.TemporaryDirectory(prefix="mt2-tests-")
 os.environ |= {"HF_HOME": CACHES.name, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 

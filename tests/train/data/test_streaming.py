@@ -17,8 +17,10 @@ HERTZ = [220 + 40 * index for index in range(12)]
 
 
 @pytest.fixture
-def corpus(tmp_path):
+def corpus(tmp_path, monkeypatch):
     """A data set on disk in four shards, of tones that tell the tracks apart; one of them cannot be read."""
+    # After every pass over Parquet, datasets waits five seconds for threads of pyarrow.
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.01, raising=False)
     for index, hertz in enumerate(HERTZ):
         soundfile.write(tmp_path / f"{index:02d}.wav", tone(hertz, 5.0), RATE)
     (tmp_path / "05.wav").write_text("no audio")
