@@ -60,7 +60,7 @@ class MT2ForPreTrainingOutput(MT2ModelOutput):
             semitone above index i - 1; which key index 0 is, training leaves open (`config.key_calibration`).
         projection: projected contrastive token, (B, projection_size); None without a contrastive token.
         frame_projection: projected frame tokens, (B, T, frame_projection_size); None without that head.
-        tempo_projection: another projection of the contrastive token, (B, tempo_projection_size), or None.
+        tempo_projection: projection of the first class token, (B, tempo_projection_size), or None.
         cepstrum: cepstral statistics read off the contrastive token, (B, 2 * num_cepstral_coefficients), or None.
         loss: of pairs of windows; None otherwise.
     """
@@ -623,10 +623,10 @@ class MT2ForPreTraining(MT2PreTrainedModel):
             self.key_head = MT2KeyHead(config)
         if "contrastive" in config.class_tokens:
             self.projection_head = _mlp(config.hidden_size, config.projection_size, config.projection_layers, nn.ReLU)
-            if config.tempo_projection_size:
-                self.tempo_head = _mlp(config.hidden_size, config.tempo_projection_size, 2, nn.GELU)
             if config.num_cepstral_coefficients:
                 self.cepstrum_head = nn.Linear(config.hidden_size, 2 * config.num_cepstral_coefficients)
+        if config.tempo_projection_size:
+            self.tempo_head = _mlp(config.hidden_size, config.tempo_projection_size, 2, nn.GELU)
         if config.frame_projection_size:
             self.frame_head = _mlp(config.hidden_size, config.frame_projection_size, 2, nn.GELU)
         self.post_init()
@@ -666,10 +666,11 @@ class MT2ForPreTraining(MT2PreTrainedModel):
             heads["key_signature_profile"] = self.key_head.profile(heads["key_logits"])
         if encoded.contrastive_embeds is not None:
             heads["projection"] = self.projection_head(encoded.contrastive_embeds)
-            if self.config.tempo_projection_size:
-                heads["tempo_projection"] = self.tempo_head(encoded.contrastive_embeds)
             if self.config.num_cepstral_coefficients:
                 heads["cepstrum"] = self.cepstrum_head(encoded.contrastive_embeds)
+        if self.config.tempo_projection_size:  # what is played, not how it sounds
+            first = encoded.contrastive_embeds if encoded.equivariant_embeds is None else encoded.equivariant_embeds
+            heads["tempo_projection"] = self.tempo_head(first)
         if self.config.frame_projection_size:
             heads["frame_projection"] = self.frame_head(encoded.last_hidden_state)
         return MT2ForPreTrainingOutput(**encoded, **heads)

@@ -270,6 +270,8 @@ class MT2Trainer(Trainer):
             losses["loss_cpsd"] = (args.cpsd_weight, self._cpsd(outputs, model, inputs["transpositions"]))
         if "projection" in outputs["a"]:
             losses |= self._contrastive(outputs, inputs, features)
+        if args.songs_of_quads and args.tempo_weight:
+            losses["loss_tempo"] = args.tempo_weight, self._tempo_nt_xent(outputs, inputs)
         if args.songs_of_quads and args.frame_weight:
             losses["loss_frame"] = (args.frame_weight, self._frame_nt_xent(outputs, inputs))
         return losses
@@ -296,7 +298,8 @@ class MT2Trainer(Trainer):
         shown = [view for view in ("a", "b", "y") if view in outputs]
         song = inputs["song"]
         # The orchestration of y plays the other song of its quad; without such positives y is a negative for all.
-        sound = (inputs["sound"] if args.orchestration_positives else -1 - song)[: args.songs_of_quads]
+        sound = inputs["sound"] if args.songs_of_quads and args.orchestration_positives else -1 - song
+        sound = sound[: args.songs_of_quads]
         labels = {view: gather_rows(sound if view == "y" else song) for view in shown}
         rows = {view: gather_rows(outputs[view]["projection"]) for view in shown}
         self._projections = rows["a"].detach(), rows["b"].detach()
@@ -309,8 +312,6 @@ class MT2Trainer(Trainer):
             solos = torch.cat([gather_rows(outputs[view]["projection"][:count]) for view in shown])
             solo_labels = torch.cat([gather_rows((sound if view == "y" else song)[:count]) for view in shown])
             losses["loss_solo"] = args.solo_nt_xent_weight, nt_xent_loss(solos, solo_labels, args.temperature)
-        if args.songs_of_quads and args.tempo_weight:
-            losses["loss_tempo"] = args.tempo_weight, self._tempo_nt_xent(outputs, inputs)
         if args.cepstrum_weight:
             losses["loss_cepstrum"] = args.cepstrum_weight, self._cepstrum(outputs, features, shown)
         return losses
@@ -318,8 +319,9 @@ class MT2Trainer(Trainer):
     def _tempo_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
         args: Any = self.args
         count = args.songs_of_quads
-        rows = torch.cat([gather_rows(outputs[view]["tempo_projection"][:count]) for view in ("a", "b", "y")])
-        return tempo_nt_xent_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(3), args.temperature)
+        shown = [view for view in ("a", "b", "y") if view in outputs]
+        rows = torch.cat([gather_rows(outputs[view]["tempo_projection"][:count]) for view in shown])
+        return tempo_nt_xent_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)), args.temperature)
 
     def _cepstrum(
         self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: list[str]
