@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -71,22 +72,37 @@ def prepare(sources: Sources, output_dir: str | Path, workers: int | None = None
 
 def _write_shard(folder: Path, open_source: Any, shard: int, sounds: list[tuple[str, Any]]) -> int:
     """Write one shard, and before it the list of what it lacks; return how many sounds it was made from."""
+    left_out: list[LeftOut] = []
+
+    def decoded() -> Iterator[tuple[str, np.ndarray]]:
+        for name, source in sounds:
+            try:
+                yield name, _decode(open_source(source))
+            except ValueError as error:
+                left_out.append(LeftOut(name, str(error)))
+
+    write_shard(folder, shard, decoded(), left_out)
+    return len(sounds)
+
+
+def write_shard(folder: Path, shard: int, tracks: Iterable[tuple[str, np.ndarray]], left_out: list[LeftOut]) -> None:
+    """Write one shard of a prepared folder; it appears whole, after the list of what it lacks.
+
+    Args:
+        folder: of the shards.
+        shard: its number.
+        tracks: names and samples, int16 at 16 kHz, written as they come.
+        left_out: what is missing and why, complete when `tracks` has ended.
+    """
     path = folder / _shard_name(shard)
-    left_out = []
     with atomic_path(path) as unfinished:
         with pyarrow.OSFile(str(unfinished), "wb") as file, pyarrow.ipc.new_stream(file, SCHEMA) as writer:
-            for name, source in sounds:
-                try:
-                    samples = _decode(open_source(source))
-                except ValueError as error:
-                    left_out.append(LeftOut(name, str(error)))
-                    continue
+            for name, samples in tracks:
                 offsets = pyarrow.array([0, len(samples)], pyarrow.int64())
                 row = pyarrow.LargeListArray.from_arrays(offsets, pyarrow.array(samples))
                 # One batch a track, so that each lies in one piece.
                 writer.write_batch(pyarrow.record_batch([pyarrow.array([name]), row], schema=SCHEMA))
         write_text_atomic(path.with_suffix(".json"), json.dumps([asdict(item) for item in left_out], indent=1))
-    return len(sounds)
 
 
 def _decode(file: Any) -> np.ndarray:
@@ -150,11 +166,14 @@ class PreparedTracks(Tracks):
         """
         if sampling_rate != SAMPLING_RATE:
             raise ValueError(f"prepared tracks are sampled at {SAMPLING_RATE} Hz, not at {sampling_rate}")
-        shard, row = self.tracks[index].source
-        start = int(start_seconds * SAMPLING_RATE)
-        samples = self._table(shard).column("samples").chunk(row).values
-        part = samples.slice(start, num_samples).to_numpy(zero_copy_only=True).astype(np.float32) / 32768
+        part = self.samples(index, int(start_seconds * SAMPLING_RATE), num_samples).astype(np.float32) / 32768
         return np.pad(part, (0, num_samples - len(part)))
+
+    def samples(self, index: int, start: int, num_samples: int) -> np.ndarray:
+        """Return samples of a track as they are stored, int16, without copying them; fewer where it ends early."""
+        shard, row = self.tracks[index].source
+        samples = self._table(shard).column("samples").chunk(row).values
+        return samples.slice(start, num_samples).to_numpy(zero_copy_only=True)
 
     def _table(self, shard: int) -> pyarrow.Table:
         if shard not in self._tables:

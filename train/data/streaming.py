@@ -10,7 +10,7 @@ import torch
 from mt2_music.audio_datasets import audio_column, open_audio_cell
 
 from .tracks import Track, Tracks, sound_length
-from .windows import Windows, draw_pair, make_item
+from .windows import Transpositions, Windows, draw_pair, make_item
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class StreamedPairs(torch.utils.data.IterableDataset):
         stream: a `datasets.IterableDataset`.
         column: its column of audio.
         batch_size: items in a step of one process.
-        windows, transpositions, transpose_b, seed: as for `WindowPairs`.
+        windows, transpositions, seed: as for `WindowPairs`.
         rank, world_size: which process of how many this is.
         buffer_size: tracks among which the next one is drawn.
 
@@ -40,8 +40,7 @@ class StreamedPairs(torch.utils.data.IterableDataset):
         column: str,
         batch_size: int,
         windows: Windows,
-        transpositions: tuple[int, int],
-        transpose_b: bool,
+        transpositions: Transpositions,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -57,7 +56,6 @@ class StreamedPairs(torch.utils.data.IterableDataset):
         self.batch_size = batch_size
         self.windows = windows
         self.transpositions = transpositions
-        self.transpose_b = transpose_b
         self.seed = seed
         self.rank = rank
 
@@ -100,7 +98,7 @@ class StreamedPairs(torch.utils.data.IterableDataset):
                 tracks = Tracks([track], [], lambda cell: open_audio_cell(cell, name))
                 pair, num_draws, reason = draw_pair(tracks, 0, self.windows, rng)
                 if pair is not None:
-                    return make_item(pair, num_draws, self.transpositions, self.transpose_b, rng)
+                    return make_item(pair, num_draws, int(rng.integers(2**62)), self.transpositions, rng)
         except (ValueError, OSError) as error:
             reason = str(error)
         logger.warning("left out %s: %s", name, reason)

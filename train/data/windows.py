@@ -1,7 +1,7 @@
 """Training items: two windows of one track at a time."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,8 +9,11 @@ import torch
 from .tracks import Tracks
 
 logger = logging.getLogger(__name__)
+
+NUM_DRAWS = 15  # uniform numbers from 0 to 1 that decide how one window is changed; see `Augmentation`
 SILENCE_DBFS = -60.0  # a window whose root mean square lies below is drawn again
 MAX_DRAWS = 8  # windows drawn from one track before another takes its place
+SHORT_SHARE = 0.5  # of the steps, where windows may be short
 MAX_SUBSTITUTES = 16  # tracks tried for one item before giving up
 
 
@@ -22,11 +25,21 @@ class Windows:
         seconds: length of a window.
         max_gap_seconds: the second window starts at most so long after the end of the first, or as long before it.
         sampling_rate: of the windows, in hertz.
+        shortest_seconds: in half of all steps windows last from this to `seconds`; 0 for windows of one length.
     """
 
     seconds: float
     max_gap_seconds: float
     sampling_rate: int
+    shortest_seconds: float = 0.0
+
+    def of_step(self, step: int, seed: int) -> "Windows":
+        """Return the windows of one step, whose length is drawn evenly in octaves where they may be short."""
+        if not self.shortest_seconds:
+            return self
+        rng = np.random.default_rng([seed, 6, step])
+        share = rng.random() if rng.random() < SHORT_SHARE else 1.0
+        return replace(self, seconds=self.shortest_seconds * (self.seconds / self.shortest_seconds) ** share)
 
     @property
     def num_samples(self) -> int:
@@ -50,6 +63,30 @@ class Windows:
         return first, rng.uniform(0, room)
 
 
+@dataclass(frozen=True)
+class Transpositions:
+    """How views are transposed, in constant-Q bins.
+
+    Args:
+        lowest, highest: of every transposition.
+        of_a: transpose window A as it is first encoded; False leaves it where it sounds.
+        of_b: transpose window B apart from A; False keeps them equal, as published.
+    """
+
+    lowest: int
+    highest: int
+    of_a: bool = False
+    of_b: bool = True
+
+    def draw(self, rng: np.random.Generator) -> torch.Tensor:
+        """Draw those of window A, window B, and window A again, which is never equal to the first, (3,)."""
+        span = self.highest - self.lowest + 1
+        first, second = rng.integers(self.lowest, self.highest + 1, size=2)
+        first = first if self.of_a else 0
+        third = self.lowest + (first - self.lowest + rng.integers(1, span)) % span if span > 1 else first
+        return torch.tensor([first, second if self.of_b else first, third])
+
+
 class WindowPairs(torch.utils.data.Dataset):
     """Items of two windows from one track, close in time, and three transpositions.
 
@@ -63,8 +100,7 @@ class WindowPairs(torch.utils.data.Dataset):
         num_items: how many items there are; passes over the tracks follow one another.
         batch_size: items in a step of all processes together.
         windows: which two windows of a track.
-        transpositions: lowest and highest transposition of a view, in constant-Q bins.
-        transpose_b: draw the transposition of the second window apart from the first; False keeps them equal.
+        transpositions: how views are transposed.
         seed: of all draws.
         minutes_per_draw: a track comes once a pass for every so many minutes of it, begun ones included; 0 for once.
 
@@ -79,8 +115,7 @@ class WindowPairs(torch.utils.data.Dataset):
         num_items: int,
         batch_size: int,
         windows: Windows,
-        transpositions: tuple[int, int],
-        transpose_b: bool,
+        transpositions: Transpositions,
         seed: int,
         minutes_per_draw: float = 0.0,
     ) -> None:
@@ -105,7 +140,6 @@ class WindowPairs(torch.utils.data.Dataset):
         self.items_per_pass = num_draws // batch_size * batch_size
         self.windows = windows
         self.transpositions = transpositions
-        self.transpose_b = transpose_b
         self.seed = seed
         self._kept_order: tuple[int, np.ndarray] | None = None
         self._replaced: set[int] = set()  # tracks that gave no window once; each is named in the log once
@@ -117,9 +151,9 @@ class WindowPairs(torch.utils.data.Dataset):
         """Draw item `index`.
 
         Returns:
-            `waveforms`, int16 (2, samples); `transpositions`, (3,) of window A, window B and window A again, the
-            last never equal to the first; `augmentation`, numbers from 0 to 1 that decide how each window is changed,
-            (2, NUM_DRAWS); `num_draws`, how many pairs were drawn until one was not near-silent.
+            `waveforms`, int16 (2, samples); `transpositions`, (3,) of window A, window B and window A again;
+            `augmentation`, numbers from 0 to 1 that decide how each window is changed, (2, NUM_DRAWS); `num_draws`,
+            how many pairs were drawn until one was not near-silent; and `song`, a number of its own for every item.
         """
         if not 0 <= index < self.num_items:
             raise IndexError(f"item {index} of {self.num_items}")
@@ -127,8 +161,9 @@ class WindowPairs(torch.utils.data.Dataset):
         order = self._order(one_pass)
         rng = np.random.default_rng([self.seed, one_pass, 2, position])
         spare = order[self.items_per_pass :] if self.items_per_pass < len(order) else order
-        waveforms, num_draws = self._draw(int(order[position]), spare, rng)
-        return make_item(waveforms, num_draws, self.transpositions, self.transpose_b, rng)
+        windows = self.windows.of_step(index // self.batch_size, self.seed)
+        waveforms, num_draws = self._draw(int(order[position]), spare, windows, rng)
+        return make_item(waveforms, num_draws, index, self.transpositions, rng)
 
     def _order(self, one_pass: int) -> np.ndarray:
         """Order of all draws in a pass; kept, since drawing it for every item would cost more than the item."""
@@ -149,10 +184,12 @@ class WindowPairs(torch.utils.data.Dataset):
             if (np.diff(batches, axis=1) > 0).all():
                 return order
 
-    def _draw(self, track: int, spare: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    def _draw(
+        self, track: int, spare: np.ndarray, windows: Windows, rng: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
         num_draws, reason = 0, ""
         for _ in range(MAX_SUBSTITUTES):
-            pair, tries, reason = draw_pair(self.tracks, track, self.windows, rng)
+            pair, tries, reason = draw_pair(self.tracks, track, windows, rng)
             num_draws += tries
             if pair is not None:
                 return pair, num_draws
@@ -179,7 +216,7 @@ def draw_pair(
         try:
             for start in starts:
                 window = tracks.read(track, start, windows.num_samples, windows.sampling_rate)
-                if _level_dbfs(window) <= SILENCE_DBFS:
+                if level_dbfs(window) <= SILENCE_DBFS:
                     break  # the other need not be read
                 pair.append(window)
         except (ValueError, OSError) as error:
@@ -190,23 +227,20 @@ def draw_pair(
 
 
 def make_item(
-    pair: np.ndarray, num_draws: int, transpositions: tuple[int, int], transpose_b: bool, rng: np.random.Generator
+    waveforms: np.ndarray, num_draws: int, song: int, transpositions: Transpositions, rng: np.random.Generator
 ) -> dict[str, torch.Tensor]:
-    """Make a training item of two windows, (2, samples), drawing what happens to them; see `WindowPairs`."""
-    low, high = transpositions
-    span = high - low + 1
-    first, second = rng.integers(low, high + 1, size=2)
-    third = low + (first - low + rng.integers(1, span)) % span if span > 1 else first
+    """Make a training item of windows, (windows, samples), drawing what happens to them; see `WindowPairs`."""
+    if waveforms.dtype != np.int16:
+        waveforms = np.rint(np.clip(waveforms * 32768, -32768, 32767)).astype(np.int16)
     return {
-        "waveforms": torch.from_numpy(np.rint(np.clip(pair * 32768, -32768, 32767)).astype(np.int16)),
-        "transpositions": torch.tensor([first, second if transpose_b else first, third]),
-        "augmentation": torch.from_numpy(rng.random((2, NUM_DRAWS), dtype=np.float32)),
+        "waveforms": torch.from_numpy(waveforms),
+        "transpositions": transpositions.draw(rng),
+        "augmentation": torch.from_numpy(rng.random((len(waveforms), NUM_DRAWS), dtype=np.float32)),
         "num_draws": torch.tensor(num_draws),
+        "song": torch.tensor(song),
     }
 
 
-def _level_dbfs(window: np.ndarray) -> float:
+def level_dbfs(window: np.ndarray) -> float:
+    """Return the root mean square of a float waveform in dB of full scale."""
     return 10 * float(np.log10(np.mean(np.square(window, dtype=np.float64)) + 1e-20))
-
-
-NUM_DRAWS = 15  # uniform numbers from 0 to 1 that one window needs

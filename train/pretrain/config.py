@@ -15,6 +15,10 @@ class PretrainArguments:
     prepared_dir: str | None = field(
         default=None, metadata={"help": "instead of audio_dir: what mt2_music.train.prepare has written; no decoding"}
     )
+    quads_dir: str | None = field(
+        default=None,
+        metadata={"help": "folder of quads that mt2_music.train.synth.quads has rendered; with quad_share, or alone"},
+    )
     dataset: str | None = field(
         default=None, metadata={"help": "instead of audio_dir: name or path of a datasets data set, or of a saved one"}
     )
@@ -28,7 +32,7 @@ class PretrainArguments:
     )
     probe_steps: int = field(default=100, metadata={"help": "steps between two such looks"})
     preset: str = field(
-        default="base", metadata={"help": "defaults of a whole run: base, paper, small, laptop or demo"}
+        default="base", metadata={"help": "defaults of a whole run: base, paper, gpu, small, laptop or demo"}
     )
     init_from: str | None = field(
         default=None, metadata={"help": "folder or Hub name of a published model to start from; it decides all sizes"}
@@ -39,12 +43,23 @@ class PretrainArguments:
     class_tokens: str = field(
         default="equivariant,contrastive", metadata={"help": "or only one of them: the paper's single-token baselines"}
     )
+    projection_layers: int = field(default=2, metadata={"help": "of the contrastive token's projection; ours"})
+    contrastive_layer: int = field(
+        default=0, metadata={"help": "layer whose output is the contrastive token; 0: the last, as published"}
+    )
+    contrastive_deviation: bool = field(
+        default=False,
+        metadata={"help": "start this token from mean and deviation over time, not the mean alone; ours"},
+    )
     chroma_init: bool = field(default=True, metadata={"help": "start as a chroma; ours, see MT2Config"})
     center_profile: bool = field(default=True, metadata={"help": "centre the logits of a batch; S-KEY, see MT2Config"})
     profile_gain: float = field(default=2.0, metadata={"help": "factor on the centred logits; ours, see MT2Config"})
     cqt_scale: str = field(default="power", metadata={"help": "power or decibel; ours, the paper has decibel"})
     cqt_power: float = field(default=0.5, metadata={"help": "exponent of the constant-Q magnitude; ours"})
     window_seconds: float = field(default=4.0, metadata={"help": "length of a window; paper"})
+    shortest_window_seconds: float = field(
+        default=0.0, metadata={"help": "in half of all steps windows last from this to window_seconds; 0: never; ours"}
+    )
     max_gap_seconds: float = field(default=8.0, metadata={"help": "most silence between two windows of a song; ours"})
     minutes_per_draw: float = field(
         default=0.0,
@@ -62,9 +77,16 @@ class PretrainArguments:
     )
 
     def __post_init__(self) -> None:
-        """Check that there is one source of audio."""
-        if sum(place is not None for place in (self.audio_dir, self.prepared_dir, self.dataset)) != 1:
-            raise ValueError("give one of --audio_dir, --prepared_dir and --dataset")
+        """Check that there is one source of recordings at most, and of music at least one."""
+        given = sum(place is not None for place in (self.audio_dir, self.prepared_dir, self.dataset))
+        if given > 1 or not (given or self.quads_dir):
+            raise ValueError("give one of --audio_dir, --prepared_dir and --dataset, or --quads_dir, or both")
+        if self.streaming and (self.quads_dir or self.shortest_window_seconds):
+            raise ValueError("--streaming goes neither with --quads_dir nor with --shortest_window_seconds")
+        if not 0 <= self.shortest_window_seconds <= self.window_seconds:
+            raise ValueError(
+                f"shortest_window_seconds must be from 0 to window_seconds, got {self.shortest_window_seconds}"
+            )
         if self.streaming and self.dataset is None:
             raise ValueError("--streaming needs --dataset: a folder lies on the disk already")
         if self.streaming and self.minutes_per_draw:
@@ -83,6 +105,9 @@ class PretrainArguments:
             "num_hidden_layers": self.num_hidden_layers,
             "num_attention_heads": self.num_attention_heads,
             "class_tokens": self.class_tokens.split(","),
+            "projection_layers": self.projection_layers,
+            "contrastive_layer": self.contrastive_layer or None,
+            "contrastive_deviation": self.contrastive_deviation,
             "chroma_init": self.chroma_init,
             "center_profile": self.center_profile,
             "profile_gain": self.profile_gain,
@@ -115,24 +140,40 @@ class MT2TrainingArguments(TrainingArguments):
     two_window_weight: float = field(
         default=1.0, metadata={"help": "weight of the CPSD terms between different windows, against 1 within one"}
     )
-    loss_weighting: str = field(
-        default="fixed",
-        metadata={
-            "help": "fixed, or gradient_norm: the contrastive loss is scaled to pull on the encoder as CPSD does"
-        },
+    frame_weight: float = field(
+        default=0.0, metadata={"help": "weight of the loss between orchestrations, frame by frame; ours, needs quads"}
     )
+    tempo_weight: float = field(
+        default=0.0, metadata={"help": "weight of NT-Xent between scores of one tempo; ours, needs quads"}
+    )
+    solo_nt_xent_weight: float = field(
+        default=0.0, metadata={"help": "weight of NT-Xent among single instruments alone; ours, needs quads"}
+    )
+    cepstrum_weight: float = field(
+        default=0.0, metadata={"help": "weight of reading the cepstrum off the contrastive token; ours"}
+    )
+    orchestration_positives: bool = field(
+        default=True,
+        metadata={"help": "other music by the same orchestration is a positive of the contrastive token; ours"},
+    )
+    quad_share: float = field(default=0.0, metadata={"help": "share of the songs of a step that are of quads"})
+    solo_share: float = field(
+        default=0.0,
+        metadata={"help": "share of these that are of single instruments; as many must be among the quads"},
+    )
+    instants_per_window: int = field(default=14, metadata={"help": "frames of a window that the frame loss compares"})
     temperature: float = field(default=0.1, metadata={"help": "of the contrastive loss; paper's family"})
     mel_views: str = field(
-        default="first",
+        default="untransposed",
         metadata={
-            "help": "views for CPSD that show their mel half: first (of two compared, never both), or all, as "
-            "published, which lets the model compare pitches of the two halves instead of hearing keys"
+            "help": "views that show their mel half: untransposed ones, or all, as published, which lets the model "
+            "compare pitches of the two halves instead of hearing keys"
         },
     )
     songs_per_forward: int = field(
         default=0,
         metadata={
-            "help": "encode so many songs at a time, twice, with the gradients of the whole batch; 0: all at once"
+            "help": "encode the views of so many songs at a time, twice, with the same gradients; 0: all at once"
         },
     )
     augment_gain_db: float = field(default=0.0, metadata={"help": "change levels by up to so much; paper: nothing"})
@@ -152,10 +193,19 @@ class MT2TrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.max_steps < 1 or self.num_train_epochs != type(self).num_train_epochs:
             raise ValueError("the length of a run is max_steps, above 0; num_train_epochs means nothing here")
-        if self.loss_weighting not in ("fixed", "gradient_norm"):
-            raise ValueError(f"loss_weighting must be fixed or gradient_norm, got {self.loss_weighting!r}")
-        if self.mel_views not in ("first", "all"):
-            raise ValueError(f"mel_views must be first or all, got {self.mel_views!r}")
+        if self.mel_views not in ("untransposed", "all"):
+            raise ValueError(f"mel_views must be untransposed or all, got {self.mel_views!r}")
+        if not (0 <= self.quad_share <= 1 and 0 <= self.solo_share <= 1):
+            raise ValueError(
+                f"quad_share and solo_share must be from 0 to 1, got {self.quad_share}, {self.solo_share}"
+            )
+        if self.instants_per_window < 1:
+            raise ValueError(f"instants_per_window must be at least 1, got {self.instants_per_window}")
+        of_quads = ("frame_weight", "tempo_weight", "solo_nt_xent_weight")
+        if not self.songs_of_quads and any(getattr(self, name) for name in of_quads):
+            raise ValueError(
+                f"{', '.join(of_quads)} need quads: give --quads_dir and a --quad_share that fills two songs"
+            )
         if self.songs_per_forward < 0:
             raise ValueError(f"songs_per_forward must not be negative, got {self.songs_per_forward}")
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
@@ -165,10 +215,32 @@ class MT2TrainingArguments(TrainingArguments):
                 "entry that straddles a checkpoint could not be resumed exactly"
             )
 
+    @property
+    def songs_of_quads(self) -> int:
+        """Songs of quads in a step of one process, two of a quad; they come first in its batch."""
+        return 2 * round(self.train_batch_size * self.quad_share / 2)
+
+    @property
+    def songs_of_solos(self) -> int:
+        """Those of them that one instrument plays; they come first of all."""
+        return 2 * round(self.songs_of_quads * self.solo_share / 2)
+
+
+# Defaults of every preset when --quads_dir is given.
+WITH_QUADS: dict[str, Any] = {
+    "quad_share": 0.5,
+    "solo_share": 0.25,
+    "frame_weight": 1.0,
+    "nt_xent_weight": 0.5,
+    "solo_nt_xent_weight": 0.5,
+    "tempo_weight": 0.25,
+    "cepstrum_weight": 0.5,
+}
+
 
 def base() -> dict[str, Any]:
     """Train the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and much music."""
-    return {}
+    return {"minutes_per_draw": 1.0, "augment_gain_db": 20.0}
 
 
 def paper() -> dict[str, Any]:
@@ -222,14 +294,10 @@ def laptop() -> dict[str, Any]:
 
 
 def small() -> dict[str, Any]:
-    """Train the published mt2-small: 0.9 million parameters, in about half an hour of two cores.
+    """Train a model of 0.9 million parameters, in about an hour of two cores.
 
-    On a prepared folder that mixes rendered pieces, solos and real recordings; the card in model_cards says which, and
-    what it learned. Long recordings come as often as they are long, so that they are not lost among short pieces.
-    Windows are not equalised, nor spoiled by noise and band limits: a first run that was (9 dB, 40 %) knew 43 % of
-    the Philharmonia's instruments on validation after 750 steps and was given up; a smaller one without knew 79 %
-    after 900. With the contrastive loss at weight 1 instead of 0.3 the same run read chords 4 points worse from its
-    frames on validation, and keys 9 points.
+    On recordings, quads, or both. Long recordings come as often as they are long, so that they are not lost among
+    short pieces.
     """
     return {
         **demo(),
@@ -238,11 +306,25 @@ def small() -> dict[str, Any]:
         "minutes_per_draw": 1.0,
         "max_steps": 3000,
         "learning_rate": 1.5e-3,
-        "augment_gain_db": 6.0,
+        "augment_gain_db": 20.0,
         "warmup_steps": 150,
         "save_steps": 250,
         "logging_steps": 25,
     }
 
 
-PRESETS = {"base": base, "paper": paper, "small": small, "laptop": laptop, "demo": demo}
+def gpu() -> dict[str, Any]:
+    """Train the model of preset small as it is published: 128 songs a step, windows of 4 s, minutes of a large GPU."""
+    return {
+        **small(),
+        "window_seconds": 4.0,
+        "per_device_train_batch_size": 128,
+        "max_steps": 8000,
+        "warmup_steps": 320,
+        "save_steps": 1000,
+        "logging_steps": 100,
+        "dataloader_num_workers": 3,
+    }
+
+
+PRESETS = {"base": base, "paper": paper, "gpu": gpu, "small": small, "laptop": laptop, "demo": demo}

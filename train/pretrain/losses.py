@@ -1,127 +1,104 @@
-"""The two losses of MT2, and numbers that tell how healthy a representation is. Pure functions of tensors."""
+"""The losses of pre-training, and numbers that tell how healthy a representation is. Pure functions of tensors.
+
+`cpsd_loss` and `nt_xent_loss`, the two of the published model, are part of `mt2_music.modeling_mt2`, whose
+`MT2ForPreTraining` computes them too; what is defined here the recipe adds.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
+from mt2_music.modeling_mt2 import cpsd_loss, nt_xent_loss, profile_phase, transposition_distance
+
 EQUAL_ROWS = 1e-2  # rows that differ by less, relative to their length, count as collapsed
-CIRCLE_OF_FIFTHS = 7  # a semitone turns the profile by 7 twelfths of the circle, a fifth by one
+SAME_TEMPO = 1.04  # largest ratio of two tempos that count as one
 
 
-def profile_phase(profile: Tensor) -> Tensor:
-    """Map profiles over 12 key signatures to points of the disc spanned by the circle of fifths.
+def frame_nt_xent_loss(frames: Tensor, others: Tensor, temperature: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Pull the same instant of one score, played by two orchestrations, together, and push all other instants away.
 
-    Args:
-        profile: (..., 12), non-negative, each summing to 1.
-
-    Returns:
-        Real and imaginary part, (..., 2): on the unit circle for a one-hot profile, at 0 for a uniform one. Real
-        arithmetic, because not every device has complex numbers.
-
-    Raises:
-        ValueError: the last axis is not 12 long.
-    """
-    if profile.shape[-1] != 12:
-        raise ValueError(f"a profile has 12 values on its last axis, got shape {tuple(profile.shape)}")
-    angles = 2 * math.pi * CIRCLE_OF_FIFTHS * torch.arange(12, device=profile.device) / 12
-    profile = profile.float()
-    # Sums, not a matrix product: autocast would round that to half precision.
-    return torch.stack([(profile * angles.cos()).sum(-1), (profile * angles.sin()).sum(-1)], dim=-1)
-
-
-def transposition_distance(profile: Tensor, transposed: Tensor, semitones: Tensor) -> Tensor:
-    """Measure how far a second profile is from being the first one, transposed.
+    Instants of the same song are negatives too, so that not only harmony is learned but also where in the bar it is.
 
     Args:
-        profile: (B, 12).
-        transposed: (B, 12), of the same music pitched up by `semitones`.
-        semitones: (B,), of any sign.
-
-    Returns:
-        (B,), |exp(2 pi i 7 c / 12) - z' conj(z)|^2: 0 for one-hot profiles that follow the transposition, 1 when
-        either profile is uniform, up to 4 for one-hot profiles half a circle apart.
-
-    Source: cross-power spectral density loss, Kong et al. 2024 (STONE, arXiv:2407.07408).
-    """
-    first, second = profile_phase(profile), profile_phase(transposed)
-    cross_real = (first * second).sum(-1)
-    cross_imag = second[..., 1] * first[..., 0] - second[..., 0] * first[..., 1]
-    angle = 2 * math.pi * CIRCLE_OF_FIFTHS * semitones / 12
-    return (angle.cos() - cross_real).square() + (angle.sin() - cross_imag).square()
-
-
-def cpsd_loss(
-    profile_a: Tensor,
-    profile_b: Tensor,
-    profile_a_transposed: Tensor,
-    semitones: Tensor,
-    semitones_b: Tensor | None = None,
-    two_window_weight: float = 1.0,
-) -> Tensor:
-    """Ask that profiles turn with the music: the same for two windows of a song, rotated for a transposed one.
-
-    Args:
-        profile_a, profile_b: profiles of two windows of each song, (B, 12).
-        profile_a_transposed: profiles of window A pitched up by `semitones`, (B, 12).
-        semitones: (B,), pitch of the transposed view above view A.
-        semitones_b: (B,), pitch of view B above view A; 0 when left out, as published.
-        two_window_weight: weight of the two terms that compare different windows, against 1 for the term within A.
-
-    Returns:
-        Scalar mean over the batch; 0 for ideal one-hot profiles, 3 for uniform ones with equal weights.
-
-    Raises:
-        ValueError: the shapes differ.
-
-    Source: Kong et al. 2025 (arXiv:2507.12996) and 2024 (arXiv:2407.07408); both options are ours.
-    """
-    shapes = {tuple(profile.shape) for profile in (profile_a, profile_b, profile_a_transposed)}
-    if len(shapes) > 1 or semitones.shape != profile_a.shape[:1]:
-        raise ValueError(
-            f"profiles must have one shape (batch, 12) and semitones (batch,), got {sorted(shapes)} and "
-            f"{tuple(semitones.shape)}"
-        )
-    if semitones_b is None:
-        semitones_b = torch.zeros_like(semitones)
-    within = transposition_distance(profile_a, profile_a_transposed, semitones)
-    across = transposition_distance(profile_a, profile_b, semitones_b)
-    across = across + transposition_distance(profile_b, profile_a_transposed, semitones - semitones_b)
-    return (within + two_window_weight * across).mean()
-
-
-def nt_xent_loss(projection_a: Tensor, projection_b: Tensor, temperature: float = 0.1) -> Tensor:
-    """Pull two windows of one song together and push other songs away.
-
-    Args:
-        projection_a, projection_b: projections of the two windows, (B, P), any scale; row i of both is song i.
+        frames: projected frames of scores, (B, T, P), any scale.
+        others: the same instants of the same scores by other orchestrations, (B, T, P).
         temperature: of the softmax over cosines, above 0.
 
     Returns:
-        Scalar mean over 2 B anchors, each against the 2 B - 1 other rows; log(2 B - 1) when all rows are equal.
+        Scalar mean over all B * T instants, in both directions, log(B * T) when all rows are equal; and the share of
+        instants whose nearest other is the right one.
 
     Raises:
-        ValueError: shapes differ, fewer than two songs (no negatives), or a temperature not above 0.
+        ValueError: the shapes differ, fewer than two instants, or a temperature not above 0.
 
-    Source: normalised temperature-scaled cross-entropy, Chen et al. 2020 (SimCLR), as used by Kong et al. 2025.
-        Gathering rows from other processes is the caller's job.
+    Source: dense contrastive learning, Wang et al. 2021 (arXiv:2011.09157); what is paired is ours.
     """
-    if projection_a.shape != projection_b.shape or projection_a.ndim != 2:
+    if frames.shape != others.shape or frames.ndim != 3 or frames[..., 0].numel() < 2:
         raise ValueError(
-            f"projections must have one shape (batch, size), got {tuple(projection_a.shape)} and "
-            f"{tuple(projection_b.shape)}"
+            "frames must have one shape (songs, instants, size), two instants at least, got "
+            f"{tuple(frames.shape)} and {tuple(others.shape)}"
         )
-    num_songs = len(projection_a)
-    if num_songs < 2:
-        raise ValueError("a contrastive loss needs at least two songs in a batch: there are no negatives")
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    rows = torch.nn.functional.normalize(torch.cat([projection_a, projection_b]).float(), dim=-1)
-    with torch.autocast(rows.device.type, enabled=False):
-        similarity = rows @ rows.T / temperature
-    similarity = similarity.masked_fill(torch.eye(2 * num_songs, dtype=torch.bool, device=rows.device), -torch.inf)
-    partner = torch.arange(2 * num_songs, device=rows.device).roll(num_songs)
-    return torch.nn.functional.cross_entropy(similarity, partner)
+    first, second = (torch.nn.functional.normalize(rows.float().flatten(0, 1), dim=-1) for rows in (frames, others))
+    with torch.autocast(first.device.type, enabled=False):
+        similarity = first @ second.T / temperature
+    own = torch.arange(len(first), device=first.device)
+    directions = [torch.nn.functional.cross_entropy(rows, own) for rows in (similarity, similarity.T)]
+    accuracy = (similarity.detach().argmax(1) == own).float().mean()
+    return (directions[0] + directions[1]) / 2, accuracy
+
+
+def tempo_nt_xent_loss(projections: Tensor, tempos: Tensor, temperature: float = 0.1) -> Tensor:
+    """Pull windows of one tempo together, whatever else they are, and push others away.
+
+    Args:
+        projections: (R, P), any scale.
+        tempos: beats per minute of every row, (R,), 0 where unknown; two within `SAME_TEMPO` are one.
+        temperature: of the softmax over cosines, above 0.
+
+    Returns:
+        Scalar, as `nt_xent_loss` with several positives.
+
+    Source: as `nt_xent_loss`; tempo as what is the same is ours.
+    """
+    log_tempo = tempos.float().log()  # of an unknown tempo -inf, which differs from everything
+    return nt_xent_loss(projections, (log_tempo[:, None] - log_tempo[None]).abs() < math.log(SAME_TEMPO), temperature)
+
+
+def cepstral_statistics(mel: Tensor, num_coefficients: int) -> Tensor:
+    """Compute mean and deviation over time of the cepstrum, without the coefficient of the level.
+
+    Args:
+        mel: mel bands in dB, (B, T, M).
+        num_coefficients: how many, from the first after the level's.
+
+    Returns:
+        (B, 2 * num_coefficients), float32.
+
+    Source: mel-frequency cepstral coefficients, Davis & Mermelstein 1980; orthonormal cosine transform of type II.
+    """
+    bands = torch.arange(mel.shape[-1], device=mel.device)
+    orders = torch.arange(1, num_coefficients + 1, device=mel.device)
+    basis = (math.pi / mel.shape[-1] * (bands[:, None] + 0.5) * orders[None]).cos() * math.sqrt(2 / mel.shape[-1])
+    with torch.autocast(mel.device.type, enabled=False):
+        cepstrum = mel.float() @ basis
+    return torch.cat([cepstrum.mean(1), cepstrum.std(1, correction=0)], dim=1)
+
+
+def cepstrum_loss(estimates: Tensor, statistics: Tensor) -> Tensor:
+    """Ask that a token still says what its window sounded like: cepstral statistics by one linear layer.
+
+    Args:
+        estimates: read off the token, (B, S).
+        statistics: from `cepstral_statistics`, (B, S); they are brought to mean 0 and deviation 1 over the batch.
+
+    Returns:
+        Scalar mean square: 0 for perfect estimates, 1 for those of a token that knows nothing.
+    """
+    deviation, mean = torch.std_mean(statistics.float(), dim=0, correction=0)
+    return (estimates.float() - (statistics - mean) / (deviation + 1e-3)).square().mean()
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:
@@ -187,3 +164,19 @@ def spread(embeddings: Tensor) -> Tensor:
     """
     unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
     return unit.std(0, correction=0).mean() * math.sqrt(embeddings.shape[1])
+
+
+__all__ = [
+    "alignment",
+    "cepstral_statistics",
+    "cepstrum_loss",
+    "cpsd_loss",
+    "effective_rank",
+    "frame_nt_xent_loss",
+    "nt_xent_loss",
+    "profile_phase",
+    "spread",
+    "tempo_nt_xent_loss",
+    "transposition_distance",
+    "uniformity",
+]

@@ -16,48 +16,57 @@ from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio_datasets import load_named_dataset, open_stream
 from mt2_music.loading import load_model
 from mt2_music.train.data.prepared import PreparedTracks
+from mt2_music.train.data.quads import Quads, QuadsAndSongs
 from mt2_music.train.data.streaming import StreamedPairs
 from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
-from mt2_music.train.data.windows import WindowPairs, Windows
+from mt2_music.train.data.windows import Transpositions, WindowPairs, Windows
 from mt2_music.train.functions import load_function
 from mt2_music.train.run_folder import check_settings, last_complete_checkpoint
 
 from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
-from .config import PRESETS, MT2TrainingArguments, PretrainArguments
+from .config import PRESETS, WITH_QUADS, MT2TrainingArguments, PretrainArguments
 from .trainer import MT2Trainer
 
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_FILE = "left_out.json"
+HEAD_SIZE, CEPSTRAL_COEFFICIENTS = 64, 20  # outputs of the heads of the frame and tempo losses; of the cepstrum's
 # May change in a run, as long as the tracks are the same.
-PLACES = ("audio_dir", "prepared_dir", "preset", "probe_corpus", "probe_steps")
+PLACES = ("audio_dir", "prepared_dir", "quads_dir", "preset", "probe_corpus", "probe_steps")
 # Settings that decide what is computed: a run cannot go on under others.
 BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
     "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
-    "cpsd_weight", "nt_xent_weight", "two_window_weight", "loss_weighting", "temperature", "mel_views",
+    "cpsd_weight", "nt_xent_weight", "two_window_weight", "frame_weight", "tempo_weight", "solo_nt_xent_weight",
+    "cepstrum_weight", "orchestration_positives", "quad_share", "solo_share", "instants_per_window", "temperature",
+    "mel_views",
     "augment_gain_db", "augment_equalizer_db", "augment_band_share", "augment_noise_share", "augment_mask_share",
     "augment_effect",
 )  # fmt: skip
 
 
 def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArguments]:
-    """Read command-line arguments over the defaults of the preset they name."""
+    """Read command-line arguments over the defaults of the preset they name, and over those of quads if there are."""
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="base", choices=sorted(PRESETS))
     preset = first.parse_known_args(argv)[0].preset
     parser = HfArgumentParser((PretrainArguments, MT2TrainingArguments), description=__doc__)  # type: ignore[arg-type]
-    parser.set_defaults(**PRESETS[preset]())
+    settings = PRESETS[preset]()
+    if any(word.partition("=")[0] == "--quads_dir" for word in argv):
+        settings |= WITH_QUADS
+    parser.set_defaults(**settings)
     return parser.parse_args_into_dataclasses(argv)  # type: ignore[return-value]
 
 
 def load_audio(arguments: PretrainArguments) -> Tracks | Any:
-    """Find the audio that the arguments name: tracks, or with `streaming` a stream of them."""
+    """Find the recordings that the arguments name: tracks, with `streaming` a stream of them, or None."""
     if arguments.prepared_dir is not None:
         return PreparedTracks(arguments.prepared_dir, arguments.window_seconds)
     if arguments.audio_dir is not None:
         return scan(find_files(arguments.audio_dir), arguments.window_seconds)
+    if arguments.dataset is None:
+        return None
     if arguments.streaming:
         return open_stream(str(arguments.dataset), arguments.dataset_split)
     dataset = load_named_dataset(str(arguments.dataset), arguments.dataset_split)
@@ -66,45 +75,91 @@ def load_audio(arguments: PretrainArguments) -> Tracks | Any:
 
 def describe(audio: Tracks | Any) -> dict[str, Any]:
     """Return what tells one collection of tracks from another; of a stream nothing is known but its name."""
-    if not isinstance(audio, Tracks):
+    if not isinstance(audio, Tracks):  # a stream, or quads alone
         return {}
     names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in audio.tracks)
     digest = hashlib.sha256(names.encode()).hexdigest()
     return {"num_tracks": len(audio), "hours": round(audio.hours, 3), "tracks_sha256": digest}
 
 
-def load_model_and_extractor(arguments: PretrainArguments) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
-    """Make a new model, or take up a published one."""
-    if arguments.init_from is not None:
-        extractor = MT2FeatureExtractor.from_pretrained(arguments.init_from)
-        model = load_model(MT2ForPreTraining, arguments.init_from)
-        model.config.key_calibration = None  # training turns the profile
-        return model.float(), extractor
-    extractor = MT2FeatureExtractor(cqt_scale=arguments.cqt_scale, cqt_power=arguments.cqt_power)
-    frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
-    return MT2ForPreTraining(MT2Config(**arguments.model_settings, max_frames=frames)), extractor
+def load_model_and_extractor(
+    arguments: PretrainArguments, training: MT2TrainingArguments
+) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
+    """Make a new model, or take up a published one; heads of losses that it lacks are new."""
+    heads = {
+        "frame_projection_size": HEAD_SIZE * bool(training.frame_weight),
+        "tempo_projection_size": HEAD_SIZE * bool(training.tempo_weight),
+        "num_cepstral_coefficients": CEPSTRAL_COEFFICIENTS * bool(training.cepstrum_weight),
+    }
+    if arguments.init_from is None:
+        extractor = MT2FeatureExtractor(cqt_scale=arguments.cqt_scale, cqt_power=arguments.cqt_power)
+        frames = extractor.num_frames(round(arguments.window_seconds * extractor.sampling_rate))
+        return MT2ForPreTraining(MT2Config(**arguments.model_settings, **heads, max_frames=frames)), extractor
+    published = load_model(MT2ForPreTraining, arguments.init_from)
+    config = MT2Config.from_dict({**published.config.to_dict(), **heads, "key_calibration": None})  # training turns it
+    model = MT2ForPreTraining(config)
+    own = model.state_dict()
+    model.load_state_dict(
+        {name: weight for name, weight in published.state_dict().items() if name in own}, strict=False
+    )
+    return model, MT2FeatureExtractor.from_pretrained(arguments.init_from)
+
+
+def make_dataset(
+    arguments: PretrainArguments,
+    training: MT2TrainingArguments,
+    audio: Tracks | Any,
+    config: MT2Config,
+    sampling_rate: int,
+) -> Any:
+    """Put recordings and quads together to items, so many as the run has songs.
+
+    Raises:
+        ValueError: too little music of a kind for a batch.
+    """
+    windows = Windows(
+        arguments.window_seconds, arguments.max_gap_seconds, sampling_rate, arguments.shortest_window_seconds
+    )
+    transpositions = Transpositions(
+        max(config.cqt_offset - config.num_transposition_bins, -arguments.max_transposition),
+        min(config.cqt_offset, arguments.max_transposition),
+        of_a=training.mel_views == "all",
+        of_b=arguments.transpose_b,
+    )
+    drawing: dict[str, Any] = {"windows": windows, "transpositions": transpositions, "seed": training.seed}
+    batch_size = training.train_batch_size
+    if audio is not None and not isinstance(audio, Tracks):
+        place = {"rank": training.process_index, "world_size": training.world_size}
+        return StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
+    of_songs = batch_size - training.songs_of_quads
+    if of_songs and audio is None:
+        raise ValueError(f"{of_songs} songs of a batch of {batch_size} are recordings: give some, or --quad_share 1")
+    num_steps = training.max_steps * training.gradient_accumulation_steps
+    pairs = None
+    if of_songs:
+        each = of_songs * training.world_size
+        pairs = WindowPairs(audio, num_steps * each, each, **drawing, minutes_per_draw=arguments.minutes_per_draw)
+    if not training.songs_of_quads:
+        return pairs
+    if arguments.quads_dir is None:
+        raise ValueError("quad_share is above 0: give --quads_dir")
+    return QuadsAndSongs(
+        Quads(arguments.quads_dir),
+        pairs,
+        batch_size,
+        training.songs_of_quads,
+        training.songs_of_solos,
+        training.world_size,
+        num_steps,
+        **drawing,
+    )
 
 
 def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, audio: Tracks | Any) -> MT2Trainer:
     """Put model, front end and data together; the same settings always give the same."""
     set_seed(training.seed)
-    model, extractor = load_model_and_extractor(arguments)
-    room = model.config.cqt_offset - model.config.num_transposition_bins, model.config.cqt_offset
-    drawing: dict[str, Any] = {
-        "windows": Windows(arguments.window_seconds, arguments.max_gap_seconds, extractor.sampling_rate),
-        "transpositions": (max(room[0], -arguments.max_transposition), min(room[1], arguments.max_transposition)),
-        "transpose_b": arguments.transpose_b,
-        "seed": training.seed,
-    }
-    batch_size = training.train_batch_size
-    pairs: Any
-    if isinstance(audio, Tracks):
-        batch_size *= training.world_size
-        num_items = training.max_steps * training.gradient_accumulation_steps * batch_size
-        pairs = WindowPairs(audio, num_items, batch_size, **drawing, minutes_per_draw=arguments.minutes_per_draw)
-    else:
-        place = {"rank": training.process_index, "world_size": training.world_size}
-        pairs = StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
+    model, extractor = load_model_and_extractor(arguments, training)
+    pairs = make_dataset(arguments, training, audio, model.config, extractor.sampling_rate)
     return MT2Trainer(
         model=model,
         args=training,

@@ -20,7 +20,19 @@ from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.train.run_folder import SETTINGS_FILE, UNFINISHED, CheckpointError
 
 from .augment import Augmentation
-from .losses import alignment, cpsd_loss, effective_rank, nt_xent_loss, profile_phase, spread, uniformity
+from .losses import (
+    alignment,
+    cepstral_statistics,
+    cepstrum_loss,
+    cpsd_loss,
+    effective_rank,
+    frame_nt_xent_loss,
+    nt_xent_loss,
+    profile_phase,
+    spread,
+    tempo_nt_xent_loss,
+    uniformity,
+)
 
 # What counts as collapse, at that many log entries in a row: tokens that use fewer directions or hardly differ from
 # song to song, or a mean profile nearer to the centre of the circle of fifths.
@@ -28,7 +40,11 @@ MIN_EFFECTIVE_RANK = 2.0
 MIN_SPREAD = 0.05
 MIN_PROFILE_MAGNITUDE = 0.02
 COLLAPSE_PATIENCE = 3
-MAX_LOSS_WEIGHT = 10.0  # most that weighting by gradient norm lifts the contrastive loss, or lowers it
+MIN_FRAMES_PER_INSTANT = 4  # of the frame loss: nearer ones sound alike
+KEPT_OUTPUTS = (  # what the losses need of a view
+    "key_logits", "projection", "frame_projection", "tempo_projection", "cepstrum", "equivariant_embeds",
+    "contrastive_embeds",
+)  # fmt: skip
 SPEED = "songs_per_second"  # the one entry of the log that is not the same when a run is repeated
 
 
@@ -69,17 +85,31 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 class MT2Trainer(Trainer):
-    """Trains `MT2ForPreTraining` on items of `WindowPairs`; `args` is an `MT2TrainingArguments`.
+    """Trains `MT2ForPreTraining` on items of `WindowPairs` or `QuadsAndSongs`; `args` is an `MT2TrainingArguments`.
 
-    The front end runs on the training device. Views of a song are windows A and B as they sound, which carry the
-    contrastive loss, and B and A again, A at another transposition, without their mel halves. Equivariance compares
-    the first A with the last two. The mel half cannot be transposed, so next to a constant-Q half that is, it tells
-    the transposition without any listening to harmony; but of two views compared, never both have it, so that a model
-    that reads transpositions gains nothing (a test lets one try). With `mel_views="all"`, as published, there are only
-    A, B and A again, with their mel halves.
+    The front end runs on the training device. One forward pass encodes these views of every song:
+
+    ========== ======================================= ============= ======== =============================
+    view       what                                    transposition mel half losses
+    ========== ======================================= ============= ======== =============================
+    a          window A                                0             shown    CPSD, NT-Xent, frames, tempo
+    b          window B of the same song               0             shown    NT-Xent, tempo
+    y          A's instant by another orchestration    0             shown    NT-Xent, frames, tempo
+    b_bare     window B                                drawn         hidden   CPSD
+    c_bare     y where there is one, else A again      drawn         hidden   CPSD
+    ========== ======================================= ============= ======== =============================
+
+    The mel half cannot be transposed, so next to a constant-Q half that is, it tells the transposition without any
+    listening to harmony; of two views compared, never both show it transposed, so that a model that reads
+    transpositions gains nothing (a test lets one try). With `mel_views="all"`, as published, there are only A, B and
+    A again, all transposed and with their mel halves.
+
+    Only songs of quads have a view y: the first `args.songs_of_quads` of every process's batch (see `QuadsAndSongs`).
+    For NT-Xent, y belongs to the other song of its quad, which the same orchestration plays; for its own song it is a
+    negative.
 
     Args:
-        augmentation: what is changed about windows before the model hears them.
+        augmentation: what is changed about windows before they are encoded.
         args, kwargs: as for `Trainer`.
 
     Raises:
@@ -132,131 +162,190 @@ class MT2Trainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 - part of the interface; our losses are means
     ) -> Tensor | tuple[Tensor, Any]:
-        """Compute both losses of one batch, on the rows of all processes."""
+        """Compute all losses of one batch, on the rows of all processes."""
         num_songs = len(inputs["waveforms"])
         bare: Any = self.accelerator.unwrap_model(model)
-        views = self._views(bare.config.class_tokens, self._features(inputs), inputs["transpositions"])
-        outputs = self._forward(model, views)
-        losses = self.losses(outputs, bare, gather_rows(inputs["transpositions"]))
+        features = self._features(inputs)
+        outputs = self._forward(model, self._views(bare.config.class_tokens, features, inputs["transpositions"]))
+        losses = self.losses(outputs, bare, inputs, features)
         self._note({name: loss for name, (_, loss) in losses.items()})
-        total = torch.stack([weight * loss for weight, loss in self._weighted(bare, losses)]).sum()
+        total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
         draws = gather_rows(inputs["num_draws"].float())
         self._note({"share_windows_skipped": 1 - len(draws) / draws.sum()})
         for name in bare.config.class_tokens:
-            self._tokens[name] = torch.cat([view[f"{name}_embeds"].detach() for view in outputs[:2]])
+            self._tokens[name] = torch.cat([outputs[v][f"{name}_embeds"].detach() for v in "ab" if v in outputs])
         self._num_batches += 1
         self._num_songs += num_songs * max(1, self.args.world_size)
         return (total, outputs) if return_outputs else total
 
     @torch.no_grad()
-    def _features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Augment the windows and compute their frames, (2, songs, T, values): window A of all songs, then B."""
-        num_songs = len(inputs["waveforms"])
-        waveforms = inputs["waveforms"].transpose(0, 1).flatten(0, 1)
-        draws = inputs["augmentation"].transpose(0, 1).flatten(0, 1)
-        waveforms = self.augmentation.waveforms(waveforms, draws, self.processing_class.sampling_rate)
-        features = self.augmentation.frames(self.processing_class.extract(waveforms), draws)
-        return features.unflatten(0, (2, num_songs))
+    def _features(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Augment the windows and compute their frames, each (songs, T, values): "a", "b", and "y" of quads' songs."""
+        windows: list[Tensor] = [*inputs["waveforms"].unbind(1)]
+        draws = [*inputs["augmentation"].unbind(1)]
+        names, sizes = ["a", "b"], [len(windows[0])] * 2
+        if self.args.songs_of_quads:
+            names, sizes = [*names, "y"], [*sizes, self.args.songs_of_quads]
+        joined, joined_draws = (
+            torch.cat([rows[:size] for rows, size in zip(values, sizes, strict=False)]) for values in (windows, draws)
+        )
+        joined = self.augmentation.waveforms(joined, joined_draws, self.processing_class.sampling_rate)
+        frames = self.augmentation.frames(self.processing_class.extract(joined), joined_draws)
+        return dict(zip(names, frames.split(sizes), strict=True))
 
-    def _views(self, class_tokens: Any, features: Tensor, transpositions: Tensor) -> list[dict[str, Tensor]]:
-        """Choose what the model hears of every song, as keyword arguments of the model, one set a view."""
+    def _views(
+        self, class_tokens: Any, features: dict[str, Tensor], transpositions: Tensor
+    ) -> dict[str, dict[str, Tensor]]:
+        """Choose what is encoded of every song: keyword arguments of the model by name of the view."""
         args: Any = self.args
-        window_a, window_b = features
-        drawn_a, drawn_b, drawn_again = transpositions.T
-        views = [(window_a, drawn_a, 1.0)]  # frames, transposition, and whether the mel half is shown
+        none = torch.zeros_like(transpositions[:, 0])
+        of_a, of_b, of_c = transpositions.T
+        again = features["a"]
+        if "y" in features:
+            again = torch.cat([features["y"], again[len(features["y"]) :]])
+        # Frames, transposition, and whether the mel half is shown.
         if args.mel_views == "all":
-            views += [(window_b, drawn_b, 1.0), (window_a, drawn_again, 1.0)]
-            views = views if "equivariant" in class_tokens else views[:2]
-        else:
-            if "contrastive" in class_tokens:
-                views.append((window_b, drawn_b, 1.0))
+            views = {"a": (features["a"], of_a, 1.0), "b": (features["b"], of_b, 1.0)}
             if "equivariant" in class_tokens:
-                views += [(window_b, drawn_b, 0.0), (window_a, drawn_again, 0.0)]
-        return [
-            {
+                views["c_bare"] = (again, of_c, 1.0)
+        else:
+            views = {"a": (features["a"], none, 1.0)}
+            if "contrastive" in class_tokens:
+                views["b"] = (features["b"], none, 1.0)
+            if "y" in features:
+                views["y"] = (features["y"], none[: len(features["y"])], 1.0)
+            if "equivariant" in class_tokens:
+                views |= {"b_bare": (features["b"], of_b, 0.0), "c_bare": (again, of_c, 0.0)}
+        return {
+            name: {
                 "input_features": frames,
                 "transposition": drawn,
                 "mel_mask": torch.full_like(drawn, shown, dtype=torch.float),
             }
-            for frames, drawn, shown in views
-        ]
+            for name, (frames, drawn, shown) in views.items()
+        }
 
-    def _forward(self, model: nn.Module, views: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    def _forward(self, model: nn.Module, views: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
         """Encode all views of all songs; return what the losses need of every view.
 
-        With `songs_per_forward` the encoder sees so many songs at a time, and again in the backward pass: its memory
-        is bounded, and losses and gradients are those of the whole batch.
+        With `songs_per_forward` the encoder sees the views of so many songs at a time, and again in the backward pass:
+        its memory is bounded, and losses and gradients are those of the whole batch.
         """
         args: Any = self.args
-        num_songs = len(views[0]["input_features"])
-        joined = {name: torch.stack([view[name] for view in views], dim=1) for name in views[0]}  # (songs, views, ...)
+        first = next(iter(views.values()))
+        joined = {name: torch.cat([view[name] for view in views.values()]) for name in first}
+        sizes = [len(view["transposition"]) for view in views.values()]
 
-        def encode(songs: slice) -> dict[str, Tensor]:
-            outputs = model(**{name: value[songs].flatten(0, 1) for name, value in joined.items()})
-            kept = ("key_logits", "projection", "equivariant_embeds", "contrastive_embeds")
-            return {name: outputs[name] for name in kept if outputs.get(name) is not None}
+        def encode(rows: slice) -> dict[str, Tensor]:
+            outputs = model(**{name: value[rows] for name, value in joined.items()})
+            return {name: outputs[name] for name in KEPT_OUTPUTS if outputs.get(name) is not None}
 
-        if args.songs_per_forward and args.songs_per_forward < num_songs:
-            starts = range(0, num_songs, args.songs_per_forward)
-            slices = [slice(start, start + args.songs_per_forward) for start in starts]
-            pieces: list[Any] = [checkpoint(encode, songs, use_reentrant=False) for songs in slices]
+        rows_at_once = args.songs_per_forward * len(views)
+        if 0 < rows_at_once < sum(sizes):
+            slices = [slice(start, start + rows_at_once) for start in range(0, sum(sizes), rows_at_once)]
+            pieces: list[Any] = [checkpoint(encode, rows, use_reentrant=False) for rows in slices]
         else:
             pieces = [encode(slice(None))]
-        outputs = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        by_view = {name: value.unflatten(0, (num_songs, len(views))).unbind(1) for name, value in outputs.items()}
-        return [{name: value[view] for name, value in by_view.items()} for view in range(len(views))]
-
-    def _weighted(self, bare: Any, losses: dict[str, tuple[float, Tensor]]) -> list[tuple[float | Tensor, Tensor]]:
-        """Weight the losses as the settings say, or so that both pull on the encoder with the same strength.
-
-        Source: the ratio of gradient norms at the last shared layer, as for the adversarial loss of Esser et al. 2021
-            (arXiv:2012.09841); ours without a running mean, so that a run resumes exactly.
-        """
-        args: Any = self.args
-        if args.loss_weighting == "fixed" or len(losses) < 2:
-            return list(losses.values())
-        shared = bare.mt2.layers[-1].mlp.fc2.weight
-        norms = []
-        for _, loss in losses.values():
-            gradient = torch.autograd.grad(loss, shared, retain_graph=True)[0].detach().float().clone()
-            if torch.distributed.is_initialized():
-                torch.distributed.all_reduce(gradient)
-            norms.append(gradient.norm())
-        ratio = (norms[0] / norms[1].clamp(min=1e-12)).clamp(1 / MAX_LOSS_WEIGHT, MAX_LOSS_WEIGHT)
-        self._note({"contrastive_loss_weight": ratio})
-        (weight_e, loss_e), (weight_c, loss_c) = losses.values()
-        return [(weight_e, loss_e), (weight_c * ratio, loss_c)]
+        outputs = {name: torch.cat([piece[name] for piece in pieces]).split(sizes) for name in pieces[0]}
+        return {view: {name: rows[place] for name, rows in outputs.items()} for place, view in enumerate(views)}
 
     def losses(
-        self, outputs: list[dict[str, Tensor]], model: MT2ForPreTraining, transpositions: Tensor
+        self,
+        outputs: dict[str, dict[str, Tensor]],
+        model: MT2ForPreTraining,
+        inputs: dict[str, Tensor],
+        features: dict[str, Tensor],
     ) -> dict[str, tuple[float, Tensor]]:
-        """Compute each loss of the joined batch, with its weight.
+        """Compute each loss of the joined batch, with its weight; a loss of weight 0 is left out.
 
         Args:
-            outputs: of this process's songs, one set a view.
+            outputs: of this process's songs, by view.
             model: the model without wrappers, whose key head centres the joined logits.
-            transpositions: of windows A and B and of A again, of all songs, (songs, 3).
+            inputs: this process's batch: "transpositions", "song", and of quads "sound" and "tempo".
+            features: from `_features`.
         """
         args: Any = self.args
         losses = {}
-        if "key_logits" in outputs[0]:
-            compared = [outputs[view]["key_logits"] for view in (0, -2, -1)]
-            logits = gather_rows(torch.stack(compared, dim=1))  # (songs, 3, 12)
-            profiles = model.key_head.profile(logits.transpose(0, 1).flatten(0, 1), batch_statistics=model.training)
-            profile_a, profile_b, profile_again = profiles.chunk(3)
-            relative = (transpositions - transpositions[:, :1]).float()
-            loss = cpsd_loss(
-                profile_a, profile_b, profile_again, relative[:, 2], relative[:, 1], args.two_window_weight
-            )
-            losses["loss_cpsd"] = (args.cpsd_weight, loss)
-            with torch.no_grad():
-                self._note({"profile_magnitude": profile_phase(profiles).norm(dim=-1).mean()})
-        if "projection" in outputs[0]:
-            rows = gather_rows(torch.stack([outputs[view]["projection"] for view in (0, 1)], dim=1))  # (songs, 2, P)
-            self._projections = rows[:, 0].detach(), rows[:, 1].detach()
-            loss = nt_xent_loss(rows[:, 0], rows[:, 1], args.temperature)
-            losses["loss_nt_xent"] = (args.nt_xent_weight, loss)
+        if "key_logits" in outputs["a"] and args.cpsd_weight:
+            losses["loss_cpsd"] = (args.cpsd_weight, self._cpsd(outputs, model, inputs["transpositions"]))
+        if "projection" in outputs["a"]:
+            losses |= self._contrastive(outputs, inputs, features)
+        if args.songs_of_quads and args.tempo_weight:
+            losses["loss_tempo"] = args.tempo_weight, self._tempo_nt_xent(outputs, inputs)
+        if args.songs_of_quads and args.frame_weight:
+            losses["loss_frame"] = (args.frame_weight, self._frame_nt_xent(outputs, inputs))
         return losses
+
+    def _cpsd(self, outputs: dict[str, dict[str, Tensor]], model: MT2ForPreTraining, transpositions: Tensor) -> Tensor:
+        args: Any = self.args
+        compared = [
+            outputs[view]["key_logits"] for view in ("a", "b" if args.mel_views == "all" else "b_bare", "c_bare")
+        ]
+        logits = gather_rows(torch.stack(compared, dim=1))  # (songs, 3, 12)
+        profiles = model.key_head.profile(logits.transpose(0, 1).flatten(0, 1), batch_statistics=model.training)
+        profile_a, profile_b, profile_c = profiles.chunk(3)
+        of_a, of_b, of_c = gather_rows(transpositions).float().T
+        if args.mel_views != "all":
+            of_a = torch.zeros_like(of_a)
+        self._note({"profile_magnitude": profile_phase(profiles.detach()).norm(dim=-1).mean()})
+        return cpsd_loss(profile_a, profile_b, profile_c, of_c - of_a, of_b - of_a, args.two_window_weight)
+
+    def _contrastive(
+        self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor], features: dict[str, Tensor]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Compute the losses of the contrastive token."""
+        args: Any = self.args
+        shown = [view for view in ("a", "b", "y") if view in outputs]
+        song = inputs["song"]
+        # The orchestration of y plays the other song of its quad; without such positives y is a negative for all.
+        sound = inputs["sound"] if args.songs_of_quads and args.orchestration_positives else -1 - song
+        sound = sound[: args.songs_of_quads]
+        labels = {view: gather_rows(sound if view == "y" else song) for view in shown}
+        rows = {view: gather_rows(outputs[view]["projection"]) for view in shown}
+        self._projections = rows["a"].detach(), rows["b"].detach()
+        losses = {}
+        if args.nt_xent_weight:
+            joined, joined_labels = (torch.cat(list(one.values())) for one in (rows, labels))
+            losses["loss_nt_xent"] = args.nt_xent_weight, nt_xent_loss(joined, joined_labels, args.temperature)
+        if args.songs_of_solos and args.solo_nt_xent_weight:  # single instruments alone: all negatives are hard
+            count = args.songs_of_solos
+            solos = torch.cat([gather_rows(outputs[view]["projection"][:count]) for view in shown])
+            solo_labels = torch.cat([gather_rows((sound if view == "y" else song)[:count]) for view in shown])
+            losses["loss_solo"] = args.solo_nt_xent_weight, nt_xent_loss(solos, solo_labels, args.temperature)
+        if args.cepstrum_weight:
+            losses["loss_cepstrum"] = args.cepstrum_weight, self._cepstrum(outputs, features, shown)
+        return losses
+
+    def _tempo_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
+        args: Any = self.args
+        count = args.songs_of_quads
+        shown = [view for view in ("a", "b", "y") if view in outputs]
+        rows = torch.cat([gather_rows(outputs[view]["tempo_projection"][:count]) for view in shown])
+        return tempo_nt_xent_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)), args.temperature)
+
+    def _cepstrum(
+        self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: list[str]
+    ) -> Tensor:
+        config: Any = self.accelerator.unwrap_model(self.model).config
+        estimates = torch.cat([gather_rows(outputs[view]["cepstrum"]) for view in shown])
+        with torch.no_grad():
+            mel = [features[view][:, :, -config.num_mel_bins :] for view in shown]
+            statistics = [gather_rows(cepstral_statistics(one, config.num_cepstral_coefficients)) for one in mel]
+        return cepstrum_loss(estimates, torch.cat(statistics))
+
+    def _frame_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
+        """Contrast instants of A and Y, evenly spaced from a start that is drawn with the batch's first item."""
+        args: Any = self.args
+        count = args.songs_of_quads
+        num_frames = outputs["a"]["frame_projection"].shape[1]
+        instants = max(1, min(args.instants_per_window, num_frames // MIN_FRAMES_PER_INSTANT))
+        spacing = num_frames // instants
+        draw = gather_rows(inputs["augmentation"][:1, 0, 0])[0]  # the same on all processes
+        places = torch.arange(instants, device=draw.device) * spacing + (draw * spacing).long().clamp(max=spacing - 1)
+        rows = [gather_rows(outputs[view]["frame_projection"][:count, places]) for view in ("a", "y")]
+        loss, accuracy = frame_nt_xent_loss(rows[0], rows[1], args.temperature)
+        self._note({"frame_accuracy": accuracy})
+        return loss
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._writing_in or super()._get_output_dir(trial)

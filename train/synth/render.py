@@ -1,6 +1,7 @@
 """Scores to audio: through a SoundFont, or by plain additive synthesis where no SoundFont is to be had."""
 
 import importlib.util
+import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +55,24 @@ def draw_programs(parts: Iterable[str], rng: np.random.Generator) -> dict[str, i
     """Draw a General MIDI program, 0-based, for every part by its role; of drums, the number of the kit."""
     roles = {part: part.split()[0] for part in sorted(set(parts))}
     return {part: int(rng.choice(DRUM_KITS if role == "drums" else PROGRAMS[role])) for part, role in roles.items()}
+
+
+@lru_cache(maxsize=64)
+def programs_of(soundfont: Path) -> frozenset[int]:
+    """Return the melodic programs, 0-based, that a SoundFont holds, from its list of presets.
+
+    Raises:
+        ValueError: it is no SoundFont.
+
+    Source: SoundFont Technical Specification 2.04, section 7.2; .sf3 files have the same list.
+    """
+    data = soundfont.read_bytes()
+    start = data.find(b"phdr")
+    if data[:4] != b"RIFF" or start < 0:
+        raise ValueError(f"{soundfont} is no SoundFont")
+    (size,) = struct.unpack("<I", data[start + 4 : start + 8])
+    presets = struct.iter_unpack("<20sHHHIII", data[start + 8 : start + 8 + size // 38 * 38])
+    return frozenset(program for _, program, bank, *_ in list(presets)[:-1] if bank == 0)
 
 
 def families(programs: dict[str, int]) -> list[str]:

@@ -68,7 +68,7 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
     name = row_id(row)
     rng = np.random.default_rng([recipe.seed, int(hashlib.sha256(source.encode()).hexdigest()[:8], 16), number])
     try:
-        score, piece, changes = _make_score(recipe, source, number, rng)
+        score, piece, changes = make_score(recipe, source, number, rng)
         split = split_of(piece)
         banks = (recipe.test_soundfont,) if split == "test" else recipe.soundfonts
         soundfont = banks[int(rng.integers(len(banks)))]
@@ -107,14 +107,14 @@ def render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
     }
 
 
-def _make_score(
+def make_score(
     recipe: Recipe, source: str, number: int, rng: np.random.Generator
 ) -> tuple[Score, str, dict[str, Any]]:
     """Return the score as it is to be played, the name of its piece, and how it was changed."""
     if source == SINGLE_NOTES:
         return _single_note(rng)
     if source == SOLOS:
-        return _solo(rng, number)
+        return compose_solo(rng, number)
     changes: dict[str, Any] = {"transposition": 0, "stretch": 1.0}
     if source == GENERATED:
         mode = ("major", "minor")[int(rng.integers(2))]
@@ -162,9 +162,10 @@ def _single_note(rng: np.random.Generator) -> tuple[Score, str, dict[str, Any]]:
     return Score((note,)), f"{SINGLE_NOTES}/program {program} pitch {pitch}", changes
 
 
-def _solo(rng: np.random.Generator, number: int) -> tuple[Score, str, dict[str, Any]]:
+def compose_solo(
+    rng: np.random.Generator, number: int, seconds: float = SECONDS[SOLOS]
+) -> tuple[Score, str, dict[str, Any]]:
     """Compose a piece, and let one instrument play its melody or its chords alone, in any register."""
-    seconds = SECONDS[SOLOS]
     mode = ("major", "minor")[int(rng.integers(2))]
     score = compose(rng, seconds + 1, int(rng.integers(12)), mode, rich=True).excerpt(0, seconds)
     role = ("melody", "chords")[int(rng.integers(2))]
