@@ -128,7 +128,10 @@ LOSSES = {
     "distance": lambda: losses.transposition_distance(rows(4, 12), rows(4, 12), rows(4)),
     "cpsd": lambda: losses.cpsd_loss(rows(4, 12), rows(4, 12), rows(4, 12), rows(4)),
     "cpsd of three views": lambda: losses.cpsd_loss(rows(4, 12), rows(4, 12), rows(4, 12), rows(4), rows(4), 0.5),
-    "nt_xent": lambda: losses.nt_xent_loss(rows(4, 16), rows(4, 16)),
+    "nt_xent": lambda: losses.nt_xent_loss(rows(4, 16), torch.arange(2, device=OTHER).repeat(2)),
+    "frames": lambda: losses.frame_nt_xent_loss(rows(4, 3, 16), rows(4, 3, 16))[0],
+    "tempo": lambda: losses.tempo_nt_xent_loss(rows(4, 16), torch.full((4,), 100.0, device=OTHER)),
+    "cepstrum": lambda: losses.cepstrum_loss(rows(4, 26), losses.cepstral_statistics(rows(4, 9, 128), 13)),
     "rank": lambda: losses.effective_rank(rows(4, 16)),
     "alignment": lambda: losses.alignment(rows(4, 16), rows(4, 16)),
     "uniformity": lambda: losses.uniformity(rows(4, 16)),
@@ -206,13 +209,17 @@ def test_classifiers_of_frames(on_device, labels):
             on_other(model(torch.rand(2, 40, 227, device=OTHER), mask, truth))
 
 
+QUADS = {"quad_share": 1.0, "solo_share": 0.5, "per_device_train_batch_size": 4}
+QUADS |= {f"{name}_weight": 1.0 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum")}
+
+
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
     """The Trainer as it is on a machine with a device."""
 
-    def make_trainer(**changes):
+    def make_trainer(heads, **changes):
         arguments = MT2TrainingArguments(output_dir=str(tmp_path), use_cpu=True, max_steps=10, **changes)
-        model = MT2ForPreTraining(tiny_config(num_hidden_layers=1))
+        model = MT2ForPreTraining(tiny_config(num_hidden_layers=1, **heads))
         made = MT2Trainer(
             model=model,
             args=arguments,
@@ -227,21 +234,27 @@ def trainer(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"mel_views": "all"}, {"loss_weighting": "gradient_norm"}, {"songs_per_forward": 2}],
+    [{}, {"mel_views": "all"}, {"songs_per_forward": 2}, QUADS],
     ids=lambda changes: next(iter(changes), "plain"),
 )
 @pytest.mark.parametrize("tokens", [["equivariant", "contrastive"], ["equivariant"], ["contrastive"]], ids="+".join)
 def test_a_training_step_and_what_is_logged_of_it(on_device, trainer, changes, tokens, monkeypatch):
-    trainer = trainer(**changes)
+    windows, heads = 2, {}
+    if "quad_share" in changes:
+        windows, heads = 3, {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 13}
+    trainer = trainer(heads, **changes)
     logged = []
     monkeypatch.setattr(MT2Trainer.__base__, "log", lambda self, logs, *_: logged.append(logs))
     with on_device():
-        model = make(MT2ForPreTraining, class_tokens=tokens).train()
+        model = make(MT2ForPreTraining, class_tokens=tokens, **heads).train()
         batch = {
-            "waveforms": torch.zeros(4, 2, RATE, dtype=torch.int16, device=OTHER),
+            "waveforms": torch.zeros(4, windows, RATE, dtype=torch.int16, device=OTHER),
             "transpositions": torch.zeros(4, 3, dtype=torch.long, device=OTHER),
-            "augmentation": torch.rand(4, 2, NUM_DRAWS, device=OTHER),
+            "augmentation": torch.rand(4, windows, NUM_DRAWS, device=OTHER),
             "num_draws": torch.ones(4, device=OTHER),
+            "song": torch.arange(4, device=OTHER),
+            "sound": torch.zeros(4, dtype=torch.long, device=OTHER),
+            "tempo": torch.full((4,), 100.0, device=OTHER),
         }
         loss = trainer.compute_loss(model, batch)
         on_other(loss)

@@ -8,7 +8,7 @@ import torch
 
 from mt2_music.audio_datasets import open_audio_cell
 from mt2_music.train.data.streaming import StreamedPairs
-from mt2_music.train.data.windows import Windows
+from mt2_music.train.data.windows import Transpositions, Windows
 from mt2_music.train.pretrain.__main__ import main
 from mt2_music.train.pretrain.trainer import MT2Trainer
 from support import RATE, TINY, KilledError, after_saving, log_of, same_weights, tone
@@ -38,7 +38,7 @@ def stream_of(corpus):
 
 
 def pairs(corpus, **changes):
-    settings = {"batch_size": 2, "windows": Windows(1.0, 2.0, RATE), "transpositions": (-8, 7), "transpose_b": True}
+    settings = {"batch_size": 2, "windows": Windows(1.0, 2.0, RATE), "transpositions": Transpositions(-8, 7)}
     return StreamedPairs(stream_of(corpus), "audio", **{**settings, "seed": 0, **changes})
 
 
@@ -89,7 +89,7 @@ def test_a_killed_run_on_a_stream_goes_on_to_the_same_end(corpus, tmp_path, monk
 
 def test_what_cannot_be_streamed_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="no column 'music'"):
-        StreamedPairs(stream_of(corpus), "music", 2, Windows(1.0, 2.0, RATE), (-8, 7), True, 0)
+        StreamedPairs(stream_of(corpus), "music", 2, Windows(1.0, 2.0, RATE), Transpositions(-8, 7), 0)
     with pytest.raises(ValueError, match="gave 11 usable tracks of 12 .* a batch needs 12"):
         next(iter(pairs(corpus, batch_size=12)))
     with pytest.raises(ValueError, match="--streaming needs --dataset"):

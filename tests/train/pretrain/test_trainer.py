@@ -11,7 +11,7 @@ from torch import nn
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
 from mt2_music.train.data.tracks import find_files, scan
-from mt2_music.train.data.windows import NUM_DRAWS, WindowPairs, Windows
+from mt2_music.train.data.windows import NUM_DRAWS, Transpositions, WindowPairs, Windows
 from mt2_music.train.pretrain import trainer as trainer_module
 from mt2_music.train.pretrain.config import MT2TrainingArguments
 from mt2_music.train.pretrain.losses import profile_phase
@@ -73,7 +73,13 @@ def batch_of(waveforms, seed=0):
     drawn = torch.randint(-8, 8, (len(waveforms), 3), generator=generator)
     augmentation = torch.rand(len(waveforms), 2, NUM_DRAWS, generator=generator)
     draws = torch.ones(len(waveforms))
-    return {"waveforms": waveforms, "transpositions": drawn, "augmentation": augmentation, "num_draws": draws}
+    return {
+        "waveforms": waveforms,
+        "transpositions": drawn,
+        "augmentation": augmentation,
+        "num_draws": draws,
+        "song": torch.arange(len(waveforms)),
+    }
 
 
 def cheating_loss(tmp_path, sure_when_blind):
@@ -149,7 +155,7 @@ def gradients(tmp_path, batches, dropout=0.0, **changes):
     for batch in batches:
         (trainer.compute_loss(model, batch) / len(batches)).backward()
     sums = {name: float(value) / len(batches) for name, value in trainer._sums.items()}
-    return sums, torch.cat([p.grad.flatten() for p in model.parameters()])
+    return sums, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def parts_of(batch, count):
@@ -188,22 +194,6 @@ def test_accumulated_gradients_are_exact_for_cpsd_alone_and_uncentred(tmp_path):
     assert apart["centred"] > 0.05 and apart["contrastive"] > 0.05
 
 
-def test_weighting_by_gradient_norm_makes_both_losses_pull_alike(tmp_path):
-    batch = batch_of(windows_of(6))
-    model = MT2ForPreTraining(tiny_config()).train()
-    trainer = make_trainer(model, tmp_path, loss_weighting="gradient_norm")
-    trainer.compute_loss(model, batch)
-    ratio = float(trainer._sums["contrastive_loss_weight"])
-    pulls = []
-    for weights in ((1.0, 0.0), (0.0, 1.0)):
-        alone = make_trainer(model, tmp_path, cpsd_weight=weights[0], nt_xent_weight=weights[1])
-        model.zero_grad()
-        alone.compute_loss(model, batch).backward()
-        pulls.append(float(model.mt2.layers[-1].mlp.fc2.weight.grad.norm()))
-    assert 0.1 < ratio < 10
-    assert ratio * pulls[1] == pytest.approx(pulls[0], rel=1e-3)
-
-
 def test_weight_decay_leaves_biases_norms_tokens_and_positions_alone(tmp_path):
     model = MT2ForPreTraining(tiny_config())
     decayed = set(make_trainer(model, tmp_path).get_decay_parameter_names(model))
@@ -225,7 +215,7 @@ def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
 
 def dataset_of(music_folder, steps):
     return WindowPairs(
-        scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), (-8, 7), True, seed=0
+        scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), Transpositions(-8, 7), seed=0
     )
 
 
@@ -264,8 +254,7 @@ def test_a_healthy_run_learns_and_logs_what_matters(run_dir):
     first, last = (
         {name: np.mean([entry[name] for entry in part]) for name in logged[0]} for part in (logged[:5], logged[-5:])
     )
-    assert last["loss_cpsd"] < 0.9 * first["loss_cpsd"]
-    assert last["loss_nt_xent"] < 0.9 * first["loss_nt_xent"]
+    assert last["loss_cpsd"] < first["loss_cpsd"] and last["loss_nt_xent"] < 0.7 * first["loss_nt_xent"]
     for entry in logged:  # none near what counts as collapse, of which three in a row end a run
         assert min(entry["rank_equivariant"], entry["rank_contrastive"]) > 1
         assert min(entry["std_equivariant"], entry["std_contrastive"]) > MIN_SPREAD
