@@ -141,10 +141,3 @@ def write_failures(path: Path, failures: list[dict[str, Any]]) -> None:
     table.writeheader()
     table.writerows(failures)
     write_text_atomic(path, text.getvalue())
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
-    from .cli import main as mt2
-
-    return mt2(["embed", *(sys.argv[1:] if argv is None else argv)])

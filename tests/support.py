@@ -1,5 +1,6 @@
 """What several tests share: small signals, a small model, what a run leaves, and running Python from outside."""
 
+import importlib.util
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from mt2_music.train.pretrain.trainer import SPEED
 from mt2_music.train.synth import Note, Score, compose, find_soundfont, play_additive
 
 ROOT = Path(__file__).parents[1]  # of the checkout
+PACKAGE = "mt2_music"
 RATE = 16000
 TINY = ["--hidden_size", "96", "--num_hidden_layers", "2", "--window_seconds", "1", "--max_gap_seconds", "2"]
 TINY += ["--per_device_train_batch_size", "4", "--warmup_steps", "4", "--logging_steps", "2", "--use_cpu", "true"]
@@ -65,6 +67,27 @@ def soundfont(path: Path) -> None:
 def tiny_config(**changes) -> MT2Config:
     sizes = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 128}
     return MT2Config(**{**sizes, "max_frames": 32, "projection_size": 16, **changes})
+
+
+def modules_of(package: str, folder: Path) -> dict[str, Path]:
+    """Return the modules of a package by name, without importing one."""
+    found = {}
+    for path in (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names):
+        if path.suffix != ".py":
+            continue
+        parts = path.relative_to(folder).with_suffix("").parts
+        if all((folder.joinpath(*parts[:depth]) / "__init__.py").is_file() for depth in range(len(parts))):
+            found[".".join([package, *parts]).removesuffix(".__init__")] = path
+    return found
+
+
+def installed_modules() -> dict[str, Path]:
+    """The same of the package that is imported here, whose parts may be installed from different folders."""
+    found = {}
+    for part in (PACKAGE, f"{PACKAGE}.feature_extraction", f"{PACKAGE}.train"):
+        for folder in importlib.util.find_spec(part).submodule_search_locations:
+            found |= modules_of(part, Path(folder))
+    return found
 
 
 def python(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:

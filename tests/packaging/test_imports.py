@@ -3,33 +3,11 @@
 import ast
 import importlib
 import importlib.util
-import os
 from pathlib import Path
 
 import pytest
 
-PACKAGE = "mt2_music"
-
-
-def modules_of(package: str, folder: Path) -> dict[str, Path]:
-    """Return the modules of a package by name, without importing one."""
-    found = {}
-    for path in (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names):
-        if path.suffix != ".py":
-            continue
-        parts = path.relative_to(folder).with_suffix("").parts
-        if all((folder.joinpath(*parts[:depth]) / "__init__.py").is_file() for depth in range(len(parts))):
-            found[".".join([package, *parts]).removesuffix(".__init__")] = path
-    return found
-
-
-def installed_modules() -> dict[str, Path]:
-    """The same of the package that is imported here, whose parts may be installed from different folders."""
-    found = {}
-    for part in (PACKAGE, f"{PACKAGE}.feature_extraction", f"{PACKAGE}.train"):
-        for folder in importlib.util.find_spec(part).submodule_search_locations:
-            found |= modules_of(part, Path(folder))
-    return found
+from support import PACKAGE, installed_modules, modules_of
 
 
 def named_by(statement: ast.AST, module: str, is_package: bool) -> list[str]:

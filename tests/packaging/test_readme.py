@@ -1,20 +1,18 @@
 """Every block of README and guide runs, in the order of its text, in a folder that has what it speaks of."""
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 
 import pytest
 import soundfile
 
 from mt2_music.train.synth import find_soundfont
-from support import RATE, ROOT, TINY, python, song, soundfont
+from support import RATE, ROOT, TINY, here, python, song, soundfont
 
-README, GUIDE = ((ROOT / name).read_text() for name in ("README.md", "model_cards/guide.md"))
+README, GUIDE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "model_cards/guide.md"))
 BLOCKS, GUIDE_BLOCKS = (
     re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for text in (README, GUIDE)
 )
@@ -39,15 +37,9 @@ def folder(music_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("blocks", [BLOCKS, GUIDE_BLOCKS], ids=["README", "guide"])
 def test_blocks_run(folder, blocks):
-    env = {
-        **os.environ,
-        "HF_HOME": str(folder / "cache"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(folder / "data"),
-    }
     for kind, text in blocks:
         if kind == "python" and ("import ray" not in text or importlib.util.find_spec("ray")):
-            python("-c", text, cwd=folder, env=env)
+            here("-c", text, cwd=folder)
         elif kind == "bash":
             for line in text.splitlines():
                 run_line(folder, line)
@@ -62,26 +54,26 @@ def run_line(folder, line):
         for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line))):
             assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     elif words[0] == "mt2":
-        python("-m", "mt2_music.cli", *words[1:], cwd=folder)
+        here("-m", "mt2_music.cli", *words[1:], cwd=folder)
     elif words[0] == "accelerate":
         python("-m", "accelerate.commands.launch", "--cpu", *words[2:], cwd=folder)
     elif "mt2_music.train.pretrain" in words:  # shortened: the defaults are for hours on a GPU
-        python(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
+        here(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
     elif "mt2_music.train.finetune" in words:
-        python(*words[1:], "--num_train_epochs", "2", "--dataloader_num_workers", "0", cwd=folder)
+        here(*words[1:], "--num_train_epochs", "2", "--dataloader_num_workers", "0", cwd=folder)
     elif "mt2_music.train.synth.corpus" in words:  # shortened, and with SoundFonts that every machine has
         banks = ["--soundfonts", "first.sf2", "--test_soundfont", "second.sf2"]
         if find_soundfont() is not None:
-            python(*words[1:], "--hours", "0.06", "--seconds", "8", *banks, cwd=folder)
+            here(*words[1:], "--hours", "0.06", "--seconds", "8", *banks, cwd=folder)
     elif "mt2_music.train.probing.run" in words:
         if find_soundfont() is not None:
-            python(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)
+            here(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)
     elif "mt2_music.train.probing.report" in words:
         if find_soundfont() is not None:
-            python(*words[1:], cwd=folder)
+            here(*words[1:], cwd=folder)
     else:
         assert words[0] == "python"
-        python(*words[1:], cwd=folder)
+        here(*words[1:], cwd=folder)
 
 
 def test_the_tree_is_the_tree():
@@ -97,4 +89,9 @@ def test_the_tree_is_the_tree():
 
 def test_the_first_embedding_comes_early():
     assert README[: README.index("pooler_output.shape")].count("\n") < 30
-    assert sys.version_info >= (3, 10)
+
+
+def test_links_lead_to_what_is_there():
+    for page in (ROOT / "README.md", ROOT / "model_cards" / "guide.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
