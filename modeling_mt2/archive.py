@@ -65,7 +65,7 @@ def check_output(output: Path, shards: int) -> bool:
 def check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Leave in a folder how its rows are made, and refuse a folder whose rows were made otherwise."""
     path = folder / SETTINGS_FILE
-    if path.is_file() and (before := json.loads(path.read_text())) != settings:
+    if path.is_file() and (before := json.loads(path.read_text(encoding="utf-8"))) != settings:
         raise ValueError(f"{folder} holds rows made with {before}, not {settings}: name another folder")
     write_text_atomic(path, json.dumps(settings))
 

@@ -38,7 +38,7 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
     own = output_dir / SETTINGS_FILE
     for folder in output_dir.glob("checkpoint-*"):
         try:
-            step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+            step = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
             with safetensors.safe_open(folder / "model.safetensors", "pt"):
                 pass  # a file that was cut off does not open
             torn = [path.name for path in folder.glob("*.pt*") if not zipfile.is_zipfile(path)]
@@ -54,7 +54,7 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
 
 
 def _same_text(path: Path, other: Path) -> bool:
-    return path.is_file() and path.read_text() == other.read_text()
+    return path.is_file() and path.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def only_run_in(output_dir: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (output_dir / LOCK_FILE).open("w") as file:
+    with (output_dir / LOCK_FILE).open("w", encoding="utf-8") as file:
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
             try:
@@ -93,7 +93,7 @@ def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:
     if not path.is_file():
         write_text_atomic(path, json.dumps(settings, indent=1))
         return
-    before = json.loads(path.read_text())
+    before = json.loads(path.read_text(encoding="utf-8"))
     changed = [
         f"{name}: {before.get(name)} became {value}" for name, value in settings.items() if before.get(name) != value
     ]

@@ -51,7 +51,7 @@ def prepare(sources: Sources, output_dir: str | Path, workers: int | None = None
     names = hashlib.sha256("\n".join(name for name, _ in sources.found).encode()).hexdigest()
     settings = {"sampling_rate": SAMPLING_RATE, "shards": len(parts), "names": names}
     begun = output_dir / SETTINGS_FILE
-    if begun.exists() and json.loads(begun.read_text()) != settings:
+    if begun.exists() and json.loads(begun.read_text(encoding="utf-8")) != settings:
         raise ValueError(f"{output_dir} was begun with other sounds: use another folder")
     write_text_atomic(begun, json.dumps(settings, indent=1))
     for unfinished in output_dir.glob("*.part"):  # of a run that was killed
@@ -134,7 +134,7 @@ class PreparedTracks(Tracks):
         folder = Path(folder).expanduser()
         if not (folder / SETTINGS_FILE).is_file():
             raise FileNotFoundError(f"nothing was prepared in {folder}: {SETTINGS_FILE} is missing")
-        shards = json.loads((folder / SETTINGS_FILE).read_text())["shards"]
+        shards = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))["shards"]
         self._paths = [folder / _shard_name(shard) for shard in range(shards)]
         missing = [path.name for path in self._paths if not path.is_file()]
         if missing:
@@ -195,7 +195,10 @@ def _open_shard(path: Path) -> pyarrow.Table:
 
 
 def _left_out(folder: Path, shards: int) -> list[LeftOut]:
-    lists = (json.loads((folder / _shard_name(shard)).with_suffix(".json").read_text()) for shard in range(shards))
+    lists = (
+        json.loads((folder / _shard_name(shard)).with_suffix(".json").read_text(encoding="utf-8"))
+        for shard in range(shards)
+    )
     return [LeftOut(**item) for items in lists for item in items]
 
 

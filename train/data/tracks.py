@@ -93,7 +93,7 @@ class Tracks:
             logger.warning("left out %s: %s", item.name, item.reason)
         logger.info("%d tracks, %.2f hours; %d files left out", len(self), self.hours, len(self.left_out))
         if path is not None:
-            path.write_text(json.dumps([asdict(item) for item in self.left_out], indent=1))
+            path.write_text(json.dumps([asdict(item) for item in self.left_out], indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"picture: {output / 'profile.png'}; model: {model_dir}")
     if audio is None:
         result = {"held_out_songs": len(songs), "right": share_right(songs, estimates)}
-        (output / "result.json").write_text(json.dumps(result, indent=1))
+        (output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         print(f"key signatures of {len(songs)} held-out songs: {result['right']}; by chance 8.3%")
 
 

@@ -137,7 +137,7 @@ def check_place(output_dir: Path, settings: dict[str, Any]) -> bool:
     if not output_dir.exists():
         return False
     if (output_dir / METRICS_FILE).is_file():
-        before = json.loads((output_dir / METRICS_FILE).read_text()).get("settings")
+        before = json.loads((output_dir / METRICS_FILE).read_text(encoding="utf-8")).get("settings")
         if before != json.loads(json.dumps(settings)):
             raise ValueError(f"{output_dir} holds a model that was tuned otherwise; use another folder")
         return True
@@ -202,7 +202,7 @@ def finish(job: Job, trainer: FineTuner, output_dir: Path) -> None:
         "left_out": [asdict(item) for item in job.labelled.left_out],
         "settings": job.settings,
     }
-    (unfinished / "README.md").write_text(fill_card(output_dir.name, job, metrics, shown))
+    (unfinished / "README.md").write_text(fill_card(output_dir.name, job, metrics, shown), encoding="utf-8")
     for path in sorted(unfinished.iterdir()):
         path.chmod(0o644)  # weights are written for their owner alone
         path.replace(output_dir / path.name)
@@ -264,7 +264,7 @@ def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
         pipeline_tag="audio-classification",
         tags=["music", "audio", "mt2"],
     )
-    return Template(TEMPLATE.read_text()).substitute(
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         metadata=metadata.to_yaml(),
         title=name,
         name=name,

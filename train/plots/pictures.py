@@ -34,7 +34,7 @@ def plot_training(trainer_state: Path, output: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    entries = json.loads(trainer_state.read_text())["log_history"]
+    entries = json.loads(trainer_state.read_text(encoding="utf-8"))["log_history"]
     figure = Figure(figsize=(14, 6), layout="constrained")
     for axes, (names, title) in zip(figure.subplots(2, 3).flat, CURVES, strict=True):
         for name in names:

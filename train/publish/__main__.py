@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     training_data = arguments.training_data
     try:
         if training_data.endswith(".md"):
-            training_data = Path(training_data).read_text().strip()
+            training_data = Path(training_data).read_text(encoding="utf-8").strip()
         publish(
             arguments.run_dir,
             arguments.target,

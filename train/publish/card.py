@@ -49,7 +49,7 @@ def fill_card(folder: Path) -> str:
         tags=["music", "audio", "mt2", "key-estimation", "self-supervised"],
         eval_results=_eval_results(title, models) or None,
     )
-    return Template((KEY_TEMPLATE if keys else TEMPLATE).read_text()).substitute(
+    return Template((KEY_TEMPLATE if keys else TEMPLATE).read_text(encoding="utf-8")).substitute(
         metadata=data.to_yaml(),
         name=name,
         title=title,

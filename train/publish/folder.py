@@ -105,9 +105,9 @@ def write_folder(
     try:
         save(unfinished)
         extractor.save_pretrained(unfinished)
-        (unfinished / "LICENSE").write_text(_code_license())
-        (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
-        (unfinished / "README.md").write_text(fill_card(unfinished))
+        (unfinished / "LICENSE").write_text(_code_license(), encoding="utf-8")
+        (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        (unfinished / "README.md").write_text(fill_card(unfinished), encoding="utf-8")
         for path in unfinished.iterdir():
             path.chmod(0o644)  # weights are written for their owner alone
         if target.exists():

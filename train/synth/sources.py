@@ -426,7 +426,7 @@ def _read_rows(path: Path, parse: Callable[[float, list[str]], Any]) -> list[Any
     rows: list[Any] = []
     before = 0.0
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -18,7 +18,7 @@ def load_results(paths: list[Path]) -> dict[str, dict[str, Any]]:
     models: dict[str, dict[str, Any]] = {}
     identities: dict[str, Any] = {}
     for path in paths:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if "models" not in content:
             raise ValueError(f"{path} holds no results of the benchmark")
         for model in content["models"].values():

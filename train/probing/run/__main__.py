@@ -53,11 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         folders = {name: Path(place).expanduser() for name, place in places.items()}
         tasks = choose_tasks(arguments.tasks, folders)
         data = {name: task.load(folders[task.dataset]) for name, task in tasks.items()}
-        results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"models": {}}
+        results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         # What a rendered corpus follows from, so that it can be rendered again.
         settings = {name: folder / "settings.json" for name, folder in folders.items()}
-        described = {name: json.loads(path.read_text()) for name, path in settings.items() if path.is_file()}
+        described = {
+            name: json.loads(path.read_text(encoding="utf-8")) for name, path in settings.items() if path.is_file()
+        }
         results["data"] = results.get("data", {}) | described
         benchmark = Benchmark(arguments, tasks, data, results)
     except (ValueError, OSError) as error:

@@ -137,7 +137,7 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
     todo = [row for row in rows_planned if row_id(row) not in rows]
     left_out = []
     _write_rows(rows_file, rows.values())  # without the torn line a killed run may leave
-    with ProcessPoolExecutor(workers) as pool, rows_file.open("a") as file:
+    with ProcessPoolExecutor(workers) as pool, rows_file.open("a", encoding="utf-8") as file:
         done = pool.map(partial(render_row, recipe), todo, chunksize=4)
         for row in tqdm(
             done, total=len(rows_planned), initial=len(rows_planned) - len(todo), unit="row", desc="rendering"
@@ -165,7 +165,7 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _finished_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows whose line is whole and whose audio is there; the audio is always written before the line."""
     path = folder / ROWS_FILE
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n") and (folder / (row := json.loads(line))["file"]).is_file():
             yield row
 
@@ -182,7 +182,7 @@ def _check_settings(recipe: Recipe) -> None:
         **({"solos": True} if recipe.solos else {}),
     }
     if path.exists():
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         different = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
         if different:
             details = "; ".join(f"{name} was {found.get(name)} and is {wanted.get(name)}" for name in different)
