@@ -27,6 +27,8 @@ assert type(transformers.AutoModelForPreTraining.from_config(config)) is mt2_mus
 frames = transformers.AutoModelForAudioFrameClassification.from_config(config)
 assert type(frames) is mt2_music.MT2ForAudioFrameClassification
 assert type(transformers.AutoFeatureExtractor.from_pretrained(FOLDER)) is mt2_music.MT2FeatureExtractor
+"""
+USE_PIPELINE = """
 name = transformers.pipeline("audio-classification", FOLDER)
 assert type(name.model) is mt2_music.MT2ForAudioClassification
 assert len(name({"raw": numpy.zeros(16000, numpy.float32), "sampling_rate": 16000}, top_k=24)) == 24
@@ -52,6 +54,8 @@ for order in {list(ORDERS.values())}:
     child = os.fork()
     if child == 0:
         exec(order + {USE_AUTO_CLASSES!r})
+        if order == {ORDERS["package first"]!r}:
+            exec({USE_PIPELINE!r})
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, order
 """
