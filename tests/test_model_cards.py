@@ -10,9 +10,7 @@ import pytest
 import soundfile
 import yaml
 
-from mt2_music import MT2FeatureExtractor
-from mt2_music.keys import key_estimator
-from mt2_music.loading import DEFAULT_MODEL
+import mt2_music
 from mt2_music.music import signature
 from mt2_music.train.publish.card import fill_card
 from mt2_music.train.publish.facts import CODE_FILES
@@ -64,9 +62,9 @@ def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
 
 
 def test_the_model_of_the_command_hears_plain_cadences():
-    hear = key_estimator(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))
-    heard = [hear(pitch_fork(tonic), RATE) for tonic in range(12)]
+    model = mt2_music.load()
+    heard = [model.key(pitch_fork(tonic), RATE) for tonic in range(12)]
     assert sum(estimate.signature == tonic for tonic, estimate in enumerate(heard)) >= 11
     assert all(signature(str(estimate.key)) == estimate.signature for estimate in heard)
-    flat = hear(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
+    flat = model.key(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
     assert flat.confidence < 0.9  # noise is in no key

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCardData
 from transformers import EarlyStoppingCallback, set_seed
 
 from mt2_music import MT2FeatureExtractor, MT2PreTrainedModel
+from mt2_music.loading import load_extractor
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.excerpts import Collator, Excerpts, Targets
 from mt2_music.train.data.labels import Labelled, load_labelled, tracks_of
@@ -75,7 +76,7 @@ def prepare(arguments: FinetuneArguments, training: TuningArguments) -> Job:
     """
     shares = {"validation": arguments.validation_share, "test": arguments.test_share}
     labelled = load_labelled(arguments.data, arguments.task, shares, arguments.audio_column, arguments.label_column)
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    extractor = load_extractor(arguments.model)
     rate, splits = extractor.sampling_rate, labelled.splits
     for name in ("validation", "test"):
         splits[name] = readable(splits[name], arguments.eval_seconds, rate, labelled.left_out)

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from mt2_music import MT2Config
+from mt2_music.loading import load_config
 from mt2_music.train.probing.report.report import load_results, rows_of, sizes, table
 from mt2_music.train.probing.tasks import TASKS
 
@@ -35,7 +35,7 @@ def fill_card(folder: Path) -> str:
     Args:
         folder: of a published model, with its config and training.json; results.json if it was measured.
     """
-    facts, config = read_json(folder / FACTS_FILE), MT2Config.from_pretrained(folder)
+    facts, config = read_json(folder / FACTS_FILE), load_config(folder)
     has_results = (folder / RESULTS_FILE).is_file()
     models = load_results([folder / RESULTS_FILE]) if has_results else {}
     name = facts["name"]
