@@ -18,6 +18,7 @@ from mt2_music.train.data.label_sources import Example, read_csv
 from mt2_music.train.data.labels import load_labelled, split_tracks, tracks_of
 from mt2_music.train.data.tracks import Track
 from mt2_music.train.finetune.__main__ import main
+from mt2_music.train.finetune.run import license_of
 from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
 from mt2_music.train.synth.score import Segment
 from support import RATE, python, tiny_config, tone
@@ -82,6 +83,13 @@ def single(labelled, base, tmp_path_factory) -> Path:
     return output
 
 
+def test_the_licence_is_that_of_the_base(tmp_path):
+    assert license_of(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# A model\n")
+    assert license_of(str(tmp_path)) == "cc-by-4.0"
+
+
 def test_single_labels_from_a_folder_make_a_hub_folder(single, labelled, tmp_path):
     metrics = json.loads((single / "metrics.json").read_text())
     assert metrics["validation"]["accuracy"] == metrics["test"]["accuracy"] == 1
@@ -95,6 +103,7 @@ def test_single_labels_from_a_folder_make_a_hub_folder(single, labelled, tmp_pat
     weights = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert left == code | weights | {"README.md", "metrics.json", "confusion.png"}
     assert "$" not in (single / "README.md").read_text()
+    assert "states none" in (single / "README.md").read_text()  # the base of this test has no card
     program = """
 import sys
 sys.modules["mt2_music"] = None

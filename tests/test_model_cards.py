@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import yaml
 
 import mt2_music
 from mt2_music.music import signature
-from mt2_music.train.publish.card import fill_card
+from mt2_music.train.probing.report.comparison import chosen_readout
+from mt2_music.train.publish.card import fill_card, fill_results
 from mt2_music.train.publish.facts import CODE_FILES
+from mt2_music.train.publish.readme import fill_readme
 from support import RATE, pitch_fork, python, song
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -53,12 +56,38 @@ def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
     index = yaml.safe_load(metadata)["model-index"][0]
     scores = json.loads((folder / "results.json").read_text())["models"][folder.name]["tasks"]
     assert {result["task"]["name"] for result in index["results"]} == set(scores)
-    for result in index["results"]:
+    for result in index["results"]:  # one figure a task
         task = scores[result["task"]["name"]]
-        values = [score["test"][task["main"]]["mean"] for name, score in task["readouts"].items() if "@" not in name]
-        assert [metric["value"] for metric in result["metrics"]] == [round(100 * value, 2) for value in values]
+        value = task["readouts"][chosen_readout(task)]["test"][task["main"]]["mean"]
+        assert [metric["value"] for metric in result["metrics"]] == [round(100 * value, 2)]
+    assert (folder / "results.md").read_text() == fill_results(folder), f"results.md is old: {refresh}"
     for picture in re.findall(r"\]\((figures/[\w.-]+)\)", card):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_the_code_of_a_card_runs_beside_the_folder(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / folder.name)
+    # Of another rate than the model's, and in stereo: what a snippet that forgets either would get wrong.
+    audio = np.repeat(pitch_fork(0), 3)
+    soundfile.write(tmp_path / "song.ogg", np.stack([audio, audio], axis=1), 3 * RATE)
+    (block,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    said = python("-c", block, cwd=tmp_path, env=env).stdout
+    if "top_k" in block:
+        assert "'C major'" in said, said
+    else:
+        assert "torch.Size([1, " in said
+
+
+def test_readme_says_what_the_results_say():
+    readme = CARDS.parent / "README.md"
+    refresh = f"python -m mt2_music.train.card {' '.join(f'model_cards/{f.name}' for f in MODELS)} --readme README.md"
+    assert fill_readme(readme.read_text(), MODELS) == readme.read_text(), f"README is old: {refresh}"
+    with pytest.raises(ValueError, match="end of claim"):
+        fill_readme("# no markers", MODELS)
+    with pytest.raises(ValueError, match="no results"):
+        fill_readme(readme.read_text(), [CARDS / "space"])
 
 
 def test_the_model_of_the_command_hears_plain_cadences():

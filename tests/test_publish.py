@@ -15,7 +15,9 @@ import yaml
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.publish.__main__ import main
 from mt2_music.train.publish.calibrate import calibrate_key
+from mt2_music.train.publish.facts import training_facts
 from mt2_music.train.publish.folder import publish
+from mt2_music.train.run_folder import SETTINGS_FILE
 from mt2_music.train.synth import find_soundfont
 from support import RATE, pitch_fork, python, song, tiny_config
 
@@ -86,6 +88,17 @@ def test_the_folder_is_complete(published, run_dir):
     assert "$" not in card
     for line in ("| code | ", "| weights | ", "| training data | "):
         assert line in card
+
+
+def test_hours_count_the_batches_whose_gradients_are_accumulated(tmp_path):
+    state = {"global_step": 30, "train_batch_size": 8, "logging_steps": 10}
+    state["log_history"] = [{"step": step, "songs_per_second": 2.0, "loss": 1.0} for step in (10, 20, 30)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    settings = {"songs_per_step": 16, "gradient_accumulation_steps": 3}  # 8 songs on each of 2 processes, 3 times
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings))
+    facts = training_facts(tmp_path)
+    assert facts["hours"] == round(30 * 16 * 3 / 2.0 / 3600, 2)
+    assert facts["songs_per_process"] == 8 * 3
 
 
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):

@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from transformers import EarlyStoppingCallback, set_seed
 
 from mt2_music import MT2FeatureExtractor, MT2PreTrainedModel
@@ -244,6 +244,19 @@ def plot_confusion(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]
     figure.savefig(output, dpi=120)
 
 
+def license_of(model: str) -> str | None:
+    """Return the licence that the card of a published model states, as the Hub spells it, or None if it states none.
+
+    Args:
+        model: folder or Hub name.
+    """
+    card = Path(model) / "README.md"
+    try:
+        return ModelCard.load(card if Path(model).is_dir() else model).data.license
+    except (OSError, ValueError):  # no card, none that can be read, or no network
+        return None
+
+
 def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
     """Write a short card of a tuned model.
 
@@ -259,8 +272,10 @@ def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
     pipeline = f'`pipeline("audio-classification", model="{name}", trust_remote_code=True)` works as well.'
     names = [f"`{label}`" for label in job.labelled.names]
     hidden = len(names) - MAX_LABELS_ON_CARD
+    base, base_license = Path(arguments.model).name, license_of(arguments.model)
     metadata = ModelCardData(
         model_name=name,
+        license=base_license,
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["music", "audio", "mt2"],
@@ -269,7 +284,10 @@ def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
         metadata=metadata.to_yaml(),
         title=name,
         name=name,
-        base=Path(arguments.model).name,
+        base=base,
+        weights_license=f"{base_license}, as those of {base}"
+        if base_license
+        else f"that of {base}, which states none",
         purpose=PURPOSES[task].format(len(names)),
         auto_class=f"AutoModelForAudio{'Frame' if frames else ''}Classification",
         pipeline="" if frames else pipeline,

@@ -15,12 +15,13 @@ from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.run_folder import last_complete_checkpoint
 
 from .calibrate import calibrate_key
-from .card import fill_card
-from .facts import FACTS_FILE, training_facts
+from .card import write_card
+from .facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, RESULTS_TABLE_FILE, training_facts
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+PUBLISHED_FILES |= {*CODE_FILES, FACTS_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
 
 
 def publish(
@@ -106,8 +107,9 @@ def write_folder(
         save(unfinished)
         extractor.save_pretrained(unfinished)
         (unfinished / "LICENSE").write_text(_code_license())
+        facts = {**facts, "package_version": metadata.version("mt2-music")}
         (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
-        (unfinished / "README.md").write_text(fill_card(unfinished))
+        write_card(unfinished)
         for path in unfinished.iterdir():
             path.chmod(0o644)  # weights are written for their owner alone
         if target.exists():
