@@ -1,33 +1,27 @@
 """Every block of README and of the pages in docs runs, in order, in a folder that has what it names."""
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import soundfile
 import yaml
 
-import mt2_music
 from mt2_music.train.synth import find_soundfont
-from support import RATE, TINY, python, song, soundfont
+from support import RATE, ROOT, TINY, here, python, song, soundfont
 
-ROOT = Path(__file__).parents[1]
 PAGES = {
-    path.stem: path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+    path.stem: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
 }
 README = PAGES["README"]
 BLOCKS = {
     name: re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for name, text in sorted(PAGES.items())
 }
-WITHOUT = {  # blocks that name the first are left out where the second is not there
-    "import ray": importlib.util.find_spec("ray"),
-    "mt2_music.load(": hasattr(mt2_music, "load"),
-}
+WITHOUT = {"import ray": importlib.util.find_spec("ray")}  # blocks that name the first need the second
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +44,9 @@ def folder(music_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("page", BLOCKS)
 def test_blocks_run(folder, page):
-    env = {
-        **os.environ,
-        "HF_HOME": str(folder / "cache"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(folder / "data"),
-    }
     for kind, text in BLOCKS[page]:
         if kind == "python" and all(there for name, there in WITHOUT.items() if name in text):
-            python("-c", text, cwd=folder, env=env)
+            here("-c", text, cwd=folder)
         elif kind == "bash":
             for line in text.splitlines():
                 run_line(folder, line)
@@ -73,26 +61,26 @@ def run_line(folder, line):
         for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line))):
             assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     elif words[0] == "mt2":
-        python("-m", "mt2_music.cli", *words[1:], cwd=folder)
+        here("-m", "mt2_music.cli", *words[1:], cwd=folder)
     elif words[0] == "accelerate":
         python("-m", "accelerate.commands.launch", "--cpu", *words[2:], cwd=folder)
     elif "mt2_music.train.pretrain" in words:  # shortened: the defaults are for hours on a GPU
-        python(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
+        here(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
     elif "mt2_music.train.finetune" in words:
-        python(*words[1:], "--num_train_epochs", "2", "--dataloader_num_workers", "0", cwd=folder)
+        here(*words[1:], "--num_train_epochs", "2", "--dataloader_num_workers", "0", cwd=folder)
     elif "mt2_music.train.synth.corpus" in words:  # shortened, and with SoundFonts that every machine has
         banks = ["--soundfonts", "first.sf2", "--test_soundfont", "second.sf2"]
         if find_soundfont() is not None:
-            python(*words[1:], "--hours", "0.06", "--seconds", "8", *banks, cwd=folder)
+            here(*words[1:], "--hours", "0.06", "--seconds", "8", *banks, cwd=folder)
     elif "mt2_music.train.probing.run" in words:
         if find_soundfont() is not None:
-            python(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)
+            here(*words[1:], "--seeds", "0", "--tasks", "corpus-key", "corpus-chord", cwd=folder)
     elif "mt2_music.train.probing.report" in words:
         if find_soundfont() is not None:
-            python(*words[1:], cwd=folder)
+            here(*words[1:], cwd=folder)
     else:
         assert words[0] == "python"
-        python(*words[1:], cwd=folder)
+        here(*words[1:], cwd=folder)
 
 
 def test_the_tree_is_the_tree():
@@ -113,7 +101,7 @@ def test_links_lead_to_files():
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("model_cards/*.md"),
     ):
-        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
     assert all(f"(docs/{path.name})" in README for path in ROOT.glob("docs/*.md"))
 

@@ -27,9 +27,9 @@ from mt2_music.options import DEFAULT_MODEL
 from mt2_music.similar import nearest
 from mt2_music.tables import VECTORS
 from mt2_music.train.synth import compose, find_soundfont, play_additive
-from support import RATE, song
+from support import RATE, ROOT, song
 
-SPACE = Path(__file__).parents[1] / "model_cards" / "space"
+SPACE = ROOT / "model_cards" / "space"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS = 60
 

@@ -1,13 +1,15 @@
 """The wheel: every source file is in it, and nothing else."""
 
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from support import python
+import pytest
 
-ROOT = Path(__file__).parents[1]
+from support import ROOT, here, installed_modules, python
+
 FOLDERS = {
     "modeling_mt2": "mt2_music",
     "feature_extraction": "mt2_music/feature_extraction",
@@ -42,7 +44,29 @@ def test_the_wheel_holds_the_tree(tmp_path):
     assert packed == wanted
 
 
-def test_commands_run_from_any_folder(tmp_path):
-    for module in ("cli", "train.demo"):
-        assert "usage" in python("-m", f"mt2_music.{module}", "--help", cwd=tmp_path).stdout
-    assert (Path(sys.executable).parent / "mt2").is_file()
+def test_the_mt2_command_is_installed(tmp_path):
+    command = shutil.which("mt2", path=Path(sys.executable).parent)
+    said = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "usage: mt2" in said and "embed" in said
+    assert "usage: mt2" in python("-m", "mt2_music.cli", "--help", cwd=tmp_path).stdout
+
+
+def commands():
+    """The modules of the package that are run, other than `mt2`."""
+    return [name.removesuffix(".__main__") for name in installed_modules() if name.endswith(".__main__")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", commands())
+def test_commands_run_from_any_folder(module, tmp_path):
+    """In processes of their own, as they are started; what they do is tested elsewhere, in this process."""
+    said = python("-m", module, "--help", cwd=tmp_path).stdout
+    assert said.startswith("usage: ") and "--help" in said
+
+
+def test_every_command_tells_what_it_takes(tmp_path):
+    found = commands()
+    assert {"mt2_music.train.pretrain", "mt2_music.train.publish", "mt2_music.train.synth.corpus"} < set(found)
+    for module in found:
+        said = here("-m", module, "--help", cwd=tmp_path).stdout
+        assert said.startswith("usage: ") and "--help" in said, module

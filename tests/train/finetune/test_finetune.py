@@ -1,8 +1,6 @@
 """Fine-tuning: learns what can be learned and nothing else, from folders, tables and data sets; says what is wrong."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -21,23 +19,14 @@ from mt2_music.train.finetune.__main__ import main
 from mt2_music.train.finetune.run import license_of
 from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
 from mt2_music.train.synth.score import Segment
-from support import RATE, python, tiny_config, tone
+from support import RATE, KilledError, after_saving, python, tiny_config, tone
 
 OPTIONS = ["--use_cpu", "true", "--dataloader_num_workers", "0", "--encoder_learning_rate", "1e-3"]
 OPTIONS += ["--per_device_train_batch_size", "8", "--learning_rate", "3e-3", "--patience", "0"]
 SHARES = {"validation": 0.2, "test": 0.2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Of models this small, waiting for a second thread costs more than it brings."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base(tmp_path_factory) -> str:
     """A small model as it would be published, untrained."""
     torch.manual_seed(0)
@@ -64,7 +53,7 @@ def tuned(data, output: Path, base: str, task: str, *options) -> dict:
     return json.loads((output / "metrics.json").read_text())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def labelled(tmp_path_factory) -> Path:
     """Low and high tones, one folder for each, and a file that is none."""
     folder = tmp_path_factory.mktemp("labelled")
@@ -76,7 +65,7 @@ def labelled(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def single(labelled, base, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("single") / "tuned"
     tuned(labelled, output, base, "single", "--num_train_epochs", 6)
@@ -207,23 +196,16 @@ def test_a_data_set_with_class_labels(tmp_path, base):
     assert metrics["labels"] == ["low", "high"]
 
 
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(single, labelled, base, tmp_path):
-    program = """
-import os, sys
-from mt2_music.train import finetune
-from mt2_music.train.excerpts import IGNORED, Collator, EpochSampler, Excerpts, Targets
-from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
-save = FineTuner._save_checkpoint
-def then_die(self, *arguments):
-    save(self, *arguments)
-    if self.state.epoch == 3:
-        os._exit(9)
-FineTuner._save_checkpoint = then_die
-finetune.main(sys.argv[1:])
-"""
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(single, labelled, base, tmp_path, monkeypatch):
     arguments = ["--model", base, "--data", str(labelled), "--output_dir", str(tmp_path / "out"), *OPTIONS]
     arguments += ["--num_train_epochs", "6"]
-    assert subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True).returncode == 9
+
+    def die():
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        after_saving(patch, FineTuner, 6, die)  # two steps in an epoch
+        main(arguments)
     assert not (tmp_path / "out" / "metrics.json").exists()
     assert main(arguments) == 0
     got, want = (MT2ForAudioClassification.from_pretrained(folder) for folder in (tmp_path / "out", single))

@@ -17,7 +17,8 @@ from mt2_music.train.data import prepared as module
 from mt2_music.train.data.prepared import PreparedTracks, prepare
 from mt2_music.train.data.tracks import find_files, scan
 from mt2_music.train.prepare.__main__ import main
-from support import RATE, TINY, python, song, tone
+from mt2_music.train.pretrain.__main__ import main as pretrain
+from support import RATE, TINY, song, tone
 
 
 @pytest.fixture
@@ -147,8 +148,7 @@ def test_a_full_disk_leaves_no_half_shard(music_folder, tmp_path, monkeypatch):
 
 
 def test_training_draws_from_a_prepared_folder(archive, tmp_path):
-    steps = ["--max_steps", 2, "--save_steps", 2, "--dataloader_num_workers", 1]
-    command = ["-m", "mt2_music.train.pretrain", "--prepared_dir", archive, "--output_dir", tmp_path / "run", *TINY]
-    python(*command, *steps)
+    steps = ["--max_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "1"]
+    pretrain(["--prepared_dir", str(archive), "--output_dir", str(tmp_path / "run"), *TINY, *steps])
     settings = json.loads((tmp_path / "run" / "pretrain_settings.json").read_text())
     assert settings["num_tracks"] == 12

@@ -75,6 +75,11 @@ def test_phase_lies_on_the_unit_circle():
     assert torch.allclose(profile_phase(torch.full((1, 12), 1 / 12)), torch.zeros(1, 2), atol=1e-6)
 
 
+def of_pairs(a, b, temperature=0.1):
+    """The contrastive loss of two windows a song."""
+    return nt_xent_loss(torch.cat([a, b]), torch.arange(len(a)).repeat(2), temperature)
+
+
 def test_nt_xent_equals_its_definition_and_its_value_at_collapse():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 5, 8, generator=generator)
@@ -83,21 +88,23 @@ def test_nt_xent_equals_its_definition_and_its_value_at_collapse():
     similarity = np.exp(rows @ rows.T / 0.1)
     np.fill_diagonal(similarity, 0)
     partners = similarity[np.arange(10), (np.arange(10) + 5) % 10]
-    assert float(nt_xent_loss(a, b)) == pytest.approx(-np.log(partners / similarity.sum(1)).mean(), rel=1e-5)
-    assert float(nt_xent_loss(7 * a, b)) == pytest.approx(float(nt_xent_loss(a, b)), rel=1e-5)
+    assert float(of_pairs(a, b)) == pytest.approx(-np.log(partners / similarity.sum(1)).mean(), rel=1e-5)
+    assert float(of_pairs(7 * a, b)) == pytest.approx(float(of_pairs(a, b)), rel=1e-5)
     equal = torch.ones(5, 8)
-    assert float(nt_xent_loss(equal, equal)) == pytest.approx(math.log(9), rel=1e-5)
-    assert nt_xent_loss(a, a) < nt_xent_loss(a, a.roll(1, 0))
+    assert float(of_pairs(equal, equal)) == pytest.approx(math.log(9), rel=1e-5)
+    assert of_pairs(a, a) < of_pairs(a, a.roll(1, 0))
+    labels = torch.arange(5).repeat(2)
+    assert torch.equal(nt_xent_loss(torch.cat([a, b]), labels[:, None] == labels), of_pairs(a, b))
 
 
 def test_losses_are_float32_and_finite_under_autocast():
     a, b, t = random_profiles()
-    want = cpsd_loss(a, b, t, torch.ones(6)), nt_xent_loss(a, b)
+    want = cpsd_loss(a, b, t, torch.ones(6)), of_pairs(a, b)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = cpsd_loss(a, b, t, torch.ones(6)), nt_xent_loss(a, b)
+        got = cpsd_loss(a, b, t, torch.ones(6)), of_pairs(a, b)
     assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(got, want, strict=True))
     silent = torch.zeros(4, 8, requires_grad=True)
-    nt_xent_loss(silent, silent).backward()
+    of_pairs(silent, silent).backward()
     assert torch.isfinite(silent.grad).all()
 
 
@@ -118,9 +125,9 @@ def test_effective_rank_counts_directions():
         (lambda: cpsd_loss(torch.ones(2, 12), torch.ones(3, 12), torch.ones(2, 12), torch.ones(2)), "one shape"),
         (lambda: cpsd_loss(torch.ones(2, 12), torch.ones(2, 12), torch.ones(2, 12), torch.ones(3)), "semitones"),
         (lambda: profile_phase(torch.ones(2, 24)), "12 values"),
-        (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(3, 4)), "one shape"),
-        (lambda: nt_xent_loss(torch.ones(1, 4), torch.ones(1, 4)), "no negatives"),
-        (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(2, 4), 0), "temperature"),
+        (lambda: nt_xent_loss(torch.ones(4, 4), torch.ones(3)), "rows, size"),
+        (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(2)), "no negatives"),
+        (lambda: nt_xent_loss(torch.ones(4, 4), torch.ones(4), 0), "temperature"),
     ],
 )
 def test_bad_calls_are_refused(call, message):

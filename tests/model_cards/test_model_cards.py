@@ -17,9 +17,9 @@ from mt2_music.train.probing.report.comparison import chosen_readout
 from mt2_music.train.publish.card import fill_card, fill_results
 from mt2_music.train.publish.facts import CODE_FILES
 from mt2_music.train.publish.readme import fill_readme
-from support import RATE, pitch_fork, python, song
+from support import RATE, ROOT, pitch_fork, python, song
 
-CARDS = Path(__file__).parents[1] / "model_cards"
+CARDS = ROOT / "model_cards"
 MODELS = sorted(path.parent for path in CARDS.glob("*/config.json"))
 
 STRANGER = """

@@ -17,6 +17,7 @@ from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.key.__main__ import main
 from mt2_music.train.probing.encoders import MT2Encoder
 from mt2_music.train.probing.report.comparison import claim, compare, comparison_table
+from mt2_music.train.probing.run.__main__ import main as measure
 from mt2_music.train.publish.figures import mistakes
 from mt2_music.train.publish.key_layer import fit_keys, with_keys
 from mt2_music.train.synth import find_soundfont
@@ -145,7 +146,7 @@ def test_the_card_says_what_was_measured(published, keyed, small_corpus, music_f
     results = tmp_path / "results.json"
     options = ["--tasks", "corpus-key", "--seeds", "0", "--cache_dir", tmp_path / "cache", "--layers", "1"]
     options += ["--data", f"corpus={small_corpus}", "--out", results]
-    python("-m", "mt2_music.train.probing.run", "--model", published, keyed, "chroma", *options)
+    measure(list(map(str, ["--model", published, keyed, "chroma", *options])))
     more = ["--corpus", str(small_corpus), "--songs", str(music_folder), "--layers", str(results)]
     assert card([str(published), "--results", str(results), *more]) == 0
     scores = json.loads(results.read_text())["models"]

@@ -1,46 +1,46 @@
 """Between steps: a run that is asked to stop can go on exactly, and what is heard online is what the package hears."""
 
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.keys import estimate_key
 from mt2_music.music import signature
 from mt2_music.train.pretrain import callbacks
+from mt2_music.train.pretrain.__main__ import main
 from mt2_music.train.pretrain.callbacks import OnlineProbe
+from mt2_music.train.pretrain.trainer import MT2Trainer
 from mt2_music.train.publish.calibrate import calibrate_key
 from mt2_music.train.run_folder import last_complete_checkpoint
 from mt2_music.train.synth import find_soundfont
-from support import TINY, python
+from support import TINY, same_weights
 
 
-def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(music_folder, run_dir, tmp_path):
-    arguments = ["--audio_dir", music_folder, "--output_dir", tmp_path, *TINY, "--max_steps", 60, "--save_steps", 60]
-    command = [sys.executable, "-u", "-m", "mt2_music.train.pretrain", *map(str, arguments)]
-    with (tmp_path / "messages").open("w+") as messages:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True)
-        for line in process.stdout:
-            if "loss_cpsd" in line:  # the first log entry: it trains, and has most of its steps before it
-                process.send_signal(signal.SIGTERM)
-                break
-        process.communicate()
-        messages.seek(0)
-        said = messages.read()
-    assert process.returncode == 0, said
-    assert "start again to go on" in said
+def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(music_folder, run_dir, tmp_path, monkeypatch, caplog):
+    arguments = ["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY]
+    arguments += ["--max_steps", "60", "--save_steps", "60"]
+    before, log = signal.getsignal(signal.SIGTERM), MT2Trainer.log
+
+    def log_and_ask(self, logs, *more):
+        log(self, logs, *more)
+        if self.state.global_step == 2:  # the first log entry: it trains, and has most of its steps before it
+            assert signal.getsignal(signal.SIGTERM) != before  # or the tests would end here
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr(MT2Trainer, "log", log_and_ask)
+        main(arguments)
+    assert "start again to go on" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == before
     checkpoint = last_complete_checkpoint(tmp_path)
     step = int(checkpoint.name.removeprefix("checkpoint-"))
     assert 0 < step < 60 and step % 2 == 0
     assert not (tmp_path / "model.safetensors").exists()
-    python(*command[1:])
-    got, want = load_file(tmp_path / "model.safetensors"), load_file(run_dir / "model.safetensors")
-    assert all(torch.equal(got[name], want[name]) for name in want)
+    main(arguments)
+    assert same_weights(tmp_path, run_dir)
 
 
 @pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
@@ -68,15 +68,13 @@ def test_the_online_probe_hears_what_the_package_hears(small_corpus, run_dir, mo
 
 
 @pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
-def test_the_online_probe_changes_no_training(small_corpus, music_folder, tmp_path):
-    options = ["--audio_dir", music_folder, *TINY, "--max_steps", 6, "--save_steps", 6]
-    program = (
-        "import mt2_music.train.pretrain.callbacks as c, mt2_music.train.pretrain as p; c.NEIGHBOURS = 1; p.main()"
-    )
-    python("-m", "mt2_music.train.pretrain", *options, "--output_dir", tmp_path / "without")
-    probing = ["--probe_corpus", small_corpus, "--probe_steps", 2]
-    output = python("-c", program, *options, *probing, "--output_dir", tmp_path / "with")
-    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("without", "with")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+def test_the_online_probe_changes_no_training(small_corpus, music_folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(callbacks, "NEIGHBOURS", 1)
+    options = ["--audio_dir", str(music_folder), *TINY, "--max_steps", "6", "--save_steps", "6"]
+    main([*options, "--output_dir", str(tmp_path / "without")])
+    with caplog.at_level("INFO"):
+        probing = ["--probe_corpus", str(small_corpus), "--probe_steps", "2"]
+        main([*options, *probing, "--output_dir", str(tmp_path / "with")])
+    assert same_weights(tmp_path / "without", tmp_path / "with")
     log = (tmp_path / "with" / "trainer_state.json").read_text()
-    assert log.count('"probe_key"') == 3 == output.stderr.count("probe_key'")
+    assert log.count('"probe_key"') == 3 == caplog.text.count("probe_key'")

@@ -20,7 +20,7 @@ from mt2_music.train.synth import compose, find_soundfont
 from mt2_music.train.synth.corpus import load_corpus
 from mt2_music.train.synth.corpus.__main__ import main
 from mt2_music.train.synth.harmony import SCALES
-from mt2_music.train.synth.rows import Recipe, _make_score
+from mt2_music.train.synth.rows import Recipe, make_score
 from mt2_music.train.synth.sources import Source
 from support import RATE
 
@@ -215,7 +215,7 @@ def test_labels_follow_scores_through_transposition_stretch_and_excerpt(tmp_path
     recipe = Recipe(tmp_path, 0, 12.0, (), tmp_path, (source,))
     belongs, in_scale, on_beat, transpositions = [], [], [], set()
     for number in range(24):
-        score, _, changes = _make_score(recipe, "fake", number, np.random.default_rng(number))
+        score, _, changes = make_score(recipe, "fake", number, np.random.default_rng(number))
         transpositions.add(changes["transposition"])
         assert 11 < score.duration <= 12.1
         assert score.chords[-1].end == pytest.approx(score.keys[-1].end, abs=1e-6)

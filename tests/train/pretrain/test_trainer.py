@@ -11,11 +11,16 @@ from torch import nn
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.modeling_mt2 import MT2ForPreTrainingOutput
 from mt2_music.train.data.tracks import find_files, scan
-from mt2_music.train.data.windows import NUM_DRAWS, WindowPairs, Windows
+from mt2_music.train.data.windows import NUM_DRAWS, Transpositions, WindowPairs, Windows
 from mt2_music.train.pretrain import trainer as trainer_module
 from mt2_music.train.pretrain.config import MT2TrainingArguments
 from mt2_music.train.pretrain.losses import profile_phase
-from mt2_music.train.pretrain.trainer import MT2Trainer, RepresentationCollapseError
+from mt2_music.train.pretrain.trainer import (
+    MIN_PROFILE_MAGNITUDE,
+    MIN_SPREAD,
+    MT2Trainer,
+    RepresentationCollapseError,
+)
 from mt2_music.train.run_folder import CheckpointError, last_complete_checkpoint
 from support import RATE, python, song, tiny_config, tone
 
@@ -68,7 +73,13 @@ def batch_of(waveforms, seed=0):
     drawn = torch.randint(-8, 8, (len(waveforms), 3), generator=generator)
     augmentation = torch.rand(len(waveforms), 2, NUM_DRAWS, generator=generator)
     draws = torch.ones(len(waveforms))
-    return {"waveforms": waveforms, "transpositions": drawn, "augmentation": augmentation, "num_draws": draws}
+    return {
+        "waveforms": waveforms,
+        "transpositions": drawn,
+        "augmentation": augmentation,
+        "num_draws": draws,
+        "song": torch.arange(len(waveforms)),
+    }
 
 
 def cheating_loss(tmp_path, sure_when_blind):
@@ -144,7 +155,7 @@ def gradients(tmp_path, batches, dropout=0.0, **changes):
     for batch in batches:
         (trainer.compute_loss(model, batch) / len(batches)).backward()
     sums = {name: float(value) / len(batches) for name, value in trainer._sums.items()}
-    return sums, torch.cat([p.grad.flatten() for p in model.parameters()])
+    return sums, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def parts_of(batch, count):
@@ -183,22 +194,6 @@ def test_accumulated_gradients_are_exact_for_cpsd_alone_and_uncentred(tmp_path):
     assert apart["centred"] > 0.05 and apart["contrastive"] > 0.05
 
 
-def test_weighting_by_gradient_norm_makes_both_losses_pull_alike(tmp_path):
-    batch = batch_of(windows_of(6))
-    model = MT2ForPreTraining(tiny_config()).train()
-    trainer = make_trainer(model, tmp_path, loss_weighting="gradient_norm")
-    trainer.compute_loss(model, batch)
-    ratio = float(trainer._sums["contrastive_loss_weight"])
-    pulls = []
-    for weights in ((1.0, 0.0), (0.0, 1.0)):
-        alone = make_trainer(model, tmp_path, cpsd_weight=weights[0], nt_xent_weight=weights[1])
-        model.zero_grad()
-        alone.compute_loss(model, batch).backward()
-        pulls.append(float(model.mt2.layers[-1].mlp.fc2.weight.grad.norm()))
-    assert 0.1 < ratio < 10
-    assert ratio * pulls[1] == pytest.approx(pulls[0], rel=1e-3)
-
-
 def test_weight_decay_leaves_biases_norms_tokens_and_positions_alone(tmp_path):
     model = MT2ForPreTraining(tiny_config())
     decayed = set(make_trainer(model, tmp_path).get_decay_parameter_names(model))
@@ -220,7 +215,7 @@ def test_a_silent_song_in_a_batch_leaves_everything_finite(tmp_path):
 
 def dataset_of(music_folder, steps):
     return WindowPairs(
-        scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), (-8, 7), True, seed=0
+        scan(find_files(music_folder), 1.0), steps * 4, 4, Windows(1.0, 2.0, RATE), Transpositions(-8, 7), seed=0
     )
 
 
@@ -252,13 +247,19 @@ def test_a_learning_rate_a_hundred_times_too_high_is_noticed_within_200_steps(mu
         trainer.train()
 
 
-def test_a_healthy_run_raises_no_alarm_and_logs_what_matters(run_dir):
+def test_a_healthy_run_learns_and_logs_what_matters(run_dir):
     entries = json.loads((run_dir / "trainer_state.json").read_text())["log_history"]
     logged = [entry for entry in entries if "loss" in entry]
     assert len(logged) == 30
-    for name in ("loss_cpsd", "loss_nt_xent", "profile_magnitude", "rank_equivariant", "rank_contrastive"):
-        assert all(np.isfinite(entry[name]) for entry in logged)
-    assert all(entry["share_windows_skipped"] == 0 for entry in logged)
+    first, last = (
+        {name: np.mean([entry[name] for entry in part]) for name in logged[0]} for part in (logged[:5], logged[-5:])
+    )
+    assert last["loss_cpsd"] < first["loss_cpsd"] and last["loss_nt_xent"] < 0.7 * first["loss_nt_xent"]
+    for entry in logged:  # none near what counts as collapse, of which three in a row end a run
+        assert min(entry["rank_equivariant"], entry["rank_contrastive"]) > 1
+        assert min(entry["std_equivariant"], entry["std_contrastive"]) > MIN_SPREAD
+        assert entry["share_windows_skipped"] == 0
+    assert last["profile_magnitude"] > 2 * MIN_PROFILE_MAGNITUDE
 
 
 def test_single_token_models_train_with_their_own_loss(music_folder, tmp_path):
@@ -299,6 +300,7 @@ def test_save_steps_must_be_a_multiple_of_logging_steps(tmp_path):
         MT2TrainingArguments(output_dir=str(tmp_path), save_steps=25, logging_steps=10)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
     """Losses and every gradient; and not when negatives are gathered without gradient."""
     script = __file__.replace("test_trainer.py", "two_processes.py")

@@ -12,13 +12,13 @@ import soundfile
 import torch
 
 from mt2_music.train.data.tracks import find_files, find_rows, scan
-from mt2_music.train.data.windows import WindowPairs, Windows
+from mt2_music.train.data.windows import Transpositions, WindowPairs, Windows
 from support import RATE, song, tone
 
 
 def pairs(tracks, **changes):
     settings = {"num_items": 40, "batch_size": 4, "windows": Windows(1.0, 2.0, RATE), "seed": 0}
-    settings |= {"transpositions": (-8, 7), "transpose_b": True}
+    settings |= {"transpositions": Transpositions(-8, 7, of_a=True)}
     return WindowPairs(tracks, **{**settings, **changes})
 
 
@@ -109,7 +109,9 @@ def test_no_batch_holds_a_track_twice(music_folder, monkeypatch):
     tracks = scan(find_files(music_folder), 1.0)
     dataset = pairs(tracks, batch_size=5, num_items=60)
     drawn = []
-    monkeypatch.setattr(dataset, "_draw", lambda track, spare, rng: drawn.append(track) or (np.zeros((2, RATE)), 1))
+    monkeypatch.setattr(
+        dataset, "_draw", lambda track, spare, windows, rng: drawn.append(track) or (np.zeros((2, RATE)), 1)
+    )
     [dataset[index] for index in range(60)]
     assert all(len(set(drawn[start : start + 5])) == 5 for start in range(0, 60, 5))
     assert set(drawn) == set(range(12))
@@ -129,15 +131,17 @@ def test_windows_lie_close_and_apart(music_folder):
 
 def test_transpositions_are_fair(music_folder):
     dataset = pairs(scan(find_files(music_folder), 1.0), num_items=400)
-    dataset._draw = lambda track, spare, rng: (np.zeros((2, 4)), 1)
+    dataset._draw = lambda track, spare, windows, rng: (np.zeros((2, 4)), 1)
     drawn = torch.stack([dataset[index]["transpositions"] for index in range(400)])
     assert drawn.min() == -8
     assert drawn.max() == 7
     assert (drawn[:, 0] != drawn[:, 2]).all()
     counts = torch.bincount(drawn.flatten() + 8, minlength=16)
     assert counts.min() > 45  # 75 expected of each
-    same = pairs(dataset.tracks, transpose_b=False)
+    same = pairs(dataset.tracks, transpositions=Transpositions(-8, 7, of_a=True, of_b=False))
     assert all(item[0] == item[1] for item in (same[index]["transpositions"] for index in range(20)))
+    still = pairs(dataset.tracks, transpositions=Transpositions(-8, 7))
+    assert all(still[index]["transpositions"][0] == 0 != still[index]["transpositions"][2] for index in range(20))
 
 
 def test_silence_and_failing_files_are_drawn_again(tmp_path, caplog):

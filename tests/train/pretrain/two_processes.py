@@ -36,7 +36,11 @@ def main(output, mode=""):
     waveforms = np.stack([song(index, 4.0)[: 2 * RATE].reshape(2, RATE) for index in range(SONGS)])
     drawn = torch.randint(-8, 8, (SONGS, 3), generator=torch.Generator().manual_seed(0))
     batch = {"waveforms": torch.from_numpy(waveforms)[rows], "transpositions": drawn[rows]}
-    batch |= {"augmentation": torch.zeros(len(rows), 2, NUM_DRAWS), "num_draws": torch.ones(len(rows))}
+    batch |= {
+        "augmentation": torch.zeros(len(rows), 2, NUM_DRAWS),
+        "num_draws": torch.ones(len(rows)),
+        "song": torch.from_numpy(rows),
+    }
     loss = trainer.compute_loss(wrapped, batch)
     trainer.accelerator.backward(loss)
     if arguments.process_index == 0:
