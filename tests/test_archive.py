@@ -220,7 +220,7 @@ def test_a_broken_run_goes_on_and_a_torn_part_is_written_again(
     capsys.readouterr()
     assert main([*embed, str(songs)]) == 1
     output = capsys.readouterr()
-    assert "torn" in output.err
+    assert "damaged" in output.err
     finished = [row["file"] for row in json.loads(output.out) if row.get("finished")]
     assert len(finished) == 2
     assert whole.stat().st_mtime_ns == before
@@ -414,7 +414,7 @@ def test_tables_are_refused_when_they_are_none(tmp_path, name):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(b"no table")
-    with pytest.raises(ValueError, match="torn, or no table"):
+    with pytest.raises(ValueError, match="damaged, or not a table"):
         read_embeddings([tmp_path / name])
     with pytest.raises(FileNotFoundError):
         read_embeddings([tmp_path / f"missing-{name}"])
@@ -424,7 +424,7 @@ def test_tables_are_refused_when_they_are_none(tmp_path, name):
 
 
 def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
-    embedding = SongEmbedding({"mean": np.ones(3, np.float32)}, {}, np.zeros((1, 2)), None, 1.0)
+    embedding = SongEmbedding({"mean": np.ones(3, np.float32)}, {}, np.zeros((1, 2)), 1.0)
     rows = [make_row("a.wav", embedding, Provenance("m", "r", "f"))]
     path = tmp_path / "x.npz"
     write_table(path, rows)

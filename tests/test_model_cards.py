@@ -11,9 +11,7 @@ import pytest
 import soundfile
 import yaml
 
-from mt2_music import MT2FeatureExtractor
-from mt2_music.keys import key_estimator
-from mt2_music.loading import DEFAULT_MODEL
+import mt2_music
 from mt2_music.music import signature
 from mt2_music.train.probing.report.comparison import chosen_readout
 from mt2_music.train.publish.card import fill_card, fill_results
@@ -93,9 +91,9 @@ def test_readme_says_what_the_results_say():
 
 
 def test_the_model_of_the_command_hears_plain_cadences():
-    hear = key_estimator(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))
-    heard = [hear(pitch_fork(tonic), RATE) for tonic in range(12)]
+    model = mt2_music.load()
+    heard = [model.key(pitch_fork(tonic), RATE) for tonic in range(12)]
     assert sum(estimate.signature == tonic for tonic, estimate in enumerate(heard)) >= 11
     assert all(signature(str(estimate.key)) == estimate.signature for estimate in heard)
-    flat = hear(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
+    flat = model.key(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
     assert flat.confidence < 0.9  # noise is in no key

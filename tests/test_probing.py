@@ -284,7 +284,7 @@ def test_mt2_readouts_are_those_of_the_package(published):
     assert isinstance(encoder, MT2Encoder)
     embedding = encoder.embed(song(3))
     package = embed_audio(MT2Model.from_pretrained(published).eval(), encoder.extractor, song(3), RATE)
-    for name, value in package.track.items():
+    for name, value in package.vectors.items():
         assert np.allclose(embedding.vectors[name], value, atol=1e-6)
     assert np.allclose(embedding.vectors["frames"], embedding.frames["frames"].mean(0), atol=1e-5)
     size = encoder.model.config.hidden_size

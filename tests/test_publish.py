@@ -165,7 +165,7 @@ sys.modules.update(dict.fromkeys(blocked))  # None: importing them fails, as if 
 import mt2_music, mt2_music.cli
 from mt2_music.embed import embed_audio
 model = mt2_music.MT2Model(mt2_music.MT2Config(num_hidden_layers=1)).eval()
-print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r}).track["mean"].shape)
+print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r}).mean.shape)
 """
     assert "(192,)" in python("-c", script, cwd=tmp_path).stdout
 

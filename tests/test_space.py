@@ -22,8 +22,8 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-from mt2_music.loading import DEFAULT_MODEL
 from mt2_music.music import KEY_LABELS, PITCH_CLASSES_BY_FIFTHS
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.similar import nearest
 from mt2_music.tables import VECTORS
 from mt2_music.train.synth import compose, find_soundfont, play_additive
@@ -121,7 +121,7 @@ def test_an_indexed_song_rendered_again_is_its_own_nearest(space, listener, inde
         pytest.skip("no SoundFont can be played here: the index was rendered with one")
     for number in (5, 40):
         name, samples = space.build_index.indexed_song(number, soundfont, RATE)
-        vectors = listener.embed(samples).track
+        vectors = listener.embed(samples).vectors
         for token in VECTORS:
             (found, cosine), (_, next_cosine) = nearest(index, vectors[token], token, 2)
             assert found == name and cosine > 0.99 and next_cosine < cosine

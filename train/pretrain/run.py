@@ -14,7 +14,7 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio_datasets import load_named_dataset, open_stream
-from mt2_music.loading import load_model
+from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
 from mt2_music.train.data.streaming import StreamedPairs
 from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
@@ -76,7 +76,7 @@ def describe(audio: Tracks | Any) -> dict[str, Any]:
 def load_model_and_extractor(arguments: PretrainArguments) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
     """Make a new model, or take up a published one."""
     if arguments.init_from is not None:
-        extractor = MT2FeatureExtractor.from_pretrained(arguments.init_from)
+        extractor = load_extractor(arguments.init_from)
         model = load_model(MT2ForPreTraining, arguments.init_from)
         model.config.key_calibration = None  # training turns the profile
         return model.float(), extractor

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from mt2_music import MT2Config
+from mt2_music.loading import load_config
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.probing.report.comparison import Row, claim, compare, comparison_table, note
 from mt2_music.train.probing.report.report import load_results, sizes, table
@@ -60,7 +60,7 @@ def fill_card(folder: Path) -> str:
     Args:
         folder: of a published model, with its config and training.json; results.json if it was measured.
     """
-    facts, config = read_json(folder / FACTS_FILE), MT2Config.from_pretrained(folder)
+    facts, config = read_json(folder / FACTS_FILE), load_config(folder)
     rows = rows_of_card(folder)
     name, title = facts["name"], title_of(facts)
     keys = "readout" in facts

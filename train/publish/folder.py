@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.loading import load_model
+from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.run_folder import last_complete_checkpoint
 
 from .calibrate import calibrate_key
@@ -56,7 +56,7 @@ def publish(
         raise FileNotFoundError(f"{run_dir} holds no model.safetensors{hint}")
     check_target(target, replace)
     model = load_model(MT2ForPreTraining, run_dir)
-    extractor = MT2FeatureExtractor.from_pretrained(run_dir)
+    extractor = load_extractor(run_dir)
     if half:
         model = model.half().float()  # calibrated as it will be loaded
     if "equivariant" in model.config.class_tokens:
