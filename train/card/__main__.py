@@ -76,6 +76,10 @@ def refresh(
         models, title = load_results(results), title_of(facts)
         if title not in models:
             raise ValueError(f"the results hold no scores of {title}, only of {', '.join(models)}")
+        asked = set(models[title]["tasks"])  # what the model was not asked for says nothing about it
+        for model in models.values():
+            model["tasks"] = {task: scores for task, scores in model["tasks"].items() if task in asked}
+        models = {name: model for name, model in models.items() if model["tasks"]}
         write_text_atomic(folder / RESULTS_FILE, json.dumps({"models": models}, indent=1) + "\n")
     from mt2_music.train.publish.figures import draw
 
