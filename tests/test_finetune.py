@@ -85,6 +85,7 @@ def single(labelled, base, tmp_path_factory) -> Path:
 
 def test_the_licence_is_that_of_the_base(tmp_path):
     assert license_of(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# A model\n")
     assert license_of(str(tmp_path)) == "cc-by-4.0"
 
