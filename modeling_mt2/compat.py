@@ -9,9 +9,7 @@ within the import of another transformers module, as modules of the two packages
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -41,7 +39,7 @@ def connect_to_transformers() -> None:
     if any(isinstance(finder, _Hook) for finder in sys.meta_path):
         return
     hook = _Hook()
-    sys.meta_path.insert(0, hook)
+    sys.meta_path.insert(0, hook)  # type: ignore[arg-type]  # the base class would be slow to import
     if "transformers" in sys.modules:
         hide_broken_packages()
         hook.finished.update(name for name, _, _, _ in AUTO_CLASSES if name in sys.modules)
@@ -65,7 +63,7 @@ def hide_broken_packages() -> None:
             sys.modules[name] = None  # type: ignore[assignment]  # which Python takes for "not installed"
 
 
-class _Hook(MetaPathFinder):
+class _Hook:
     """Wraps the loaders of transformers' modules and of the MT2 classes' so that it is told when they are executed."""
 
     def __init__(self) -> None:
@@ -73,19 +71,17 @@ class _Hook(MetaPathFinder):
         self._registered: set[str] = set()  # Auto classes
         self._state = threading.local()  # depth: transformers modules whose import is under way, one within the other
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return what the other finders find, with a loader of our own around theirs."""
         if fullname.partition(".")[0] != "transformers" and fullname not in _WATCHED:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _HookedLoader(spec.loader, self)
+            spec.loader = _HookedLoader(spec.loader, self)  # type: ignore[assignment]
         return spec
 
-    def execute(self, loader: Loader, module: ModuleType) -> None:
+    def execute(self, loader: Any, module: ModuleType) -> None:
         """Execute a module and do what is due before and after it."""
         name = module.__name__
         if name == "transformers":
@@ -119,7 +115,7 @@ class _Hook(MetaPathFinder):
                 self._registered.add(auto_name)
 
 
-class _HookedLoader(Loader):
+class _HookedLoader:
     """Another loader, but for who executes the module."""
 
     def __init__(self, loader: Any, hook: _Hook) -> None:

@@ -24,7 +24,7 @@ from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SongEmbedding:
     """What a model makes of one song; all arrays are float32.
 
@@ -47,6 +47,11 @@ class SongEmbedding:
     frames: np.ndarray | None = None
     frame_rate: float | None = None
     source: Provenance | None = None
+
+    def __repr__(self) -> str:
+        frames = "" if self.frames is None else f", {len(self.frames)} frames"
+        size, names = len(self.mean), ", ".join(self.vectors)
+        return f"SongEmbedding({self.seconds:.1f} s, {len(self.times)} windows{frames}, {names}: {size} numbers each)"
 
     @property
     def mean(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Songs to keys and key signatures, with a published model."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class KeyEstimate:
     """
 
     signature: int
-    profile: np.ndarray
+    profile: np.ndarray = field(repr=False)
     confidence: float
     key: str | None = None
 

@@ -8,10 +8,13 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from transformers.utils import logging
 
 from .configuration_mt2 import MT2Config
 from .feature_extraction import MT2FeatureExtractor
@@ -107,12 +110,26 @@ def load_model(
     """
     load_config(name)
     options: dict[str, Any] = {} if dtype is None else {"dtype": _dtype(dtype)}
-    loaded: Any = model_class.from_pretrained(find_model(name), output_loading_info=True, **options)
+    folder = find_model(name)
+    with _without_progress_bar() if Path(folder).is_dir() else nullcontext():
+        loaded: Any = model_class.from_pretrained(folder, output_loading_info=True, **options)
     model, report = loaded
     lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
     if lacking:
         raise ValueError(f"{name} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")
     return model.eval() if device is None else to_device(model, device).eval()
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    # Of reading the weights, which takes no time; a download shows how far it is.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_published(

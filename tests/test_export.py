@@ -16,7 +16,8 @@ from mt2_music import (
     MT2ForPreTraining,
     MT2Model,
 )
-from mt2_music.export import FeatureGraph, WaveformGraph, export_onnx, main
+from mt2_music.cli import main
+from mt2_music.export import FeatureGraph, WaveformGraph, export_onnx
 from support import RATE, song, tiny_config
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -151,7 +152,7 @@ def test_wrong_input_is_refused_by_the_file(features_file, waveform_file):
 
 def test_int8_is_smaller_and_near_but_not_equal(encoder, features_file, extractor, tmp_path):
     path = tmp_path / "small.onnx"
-    assert main([str(encoder), str(path), "--input", "features", "--int8"]) == 0
+    assert main(["export", str(encoder), str(path), "--input", "features", "--int8"]) == 0
     assert path.stat().st_size < 0.5 * features_file.stat().st_size
     batch = dict(extractor([song(0), song(1, 3.0)], sampling_rate=RATE, return_tensors="np"))
     small, exact = answers(path, **batch), answers(features_file, **batch)

@@ -11,7 +11,7 @@ from mt2_music.options import DEFAULT_MODEL
 
 # Name, summary for `mt2 --help`, and how many files the command takes, if any.
 COMMANDS: dict[str, tuple[str, str | None]] = {
-    "key": ("name the key of songs", "+"),
+    "key": ("name the keys of songs", "+"),
     "embed": ("write embeddings of songs to a file or a folder", "*"),
     "index": ("the same, for a collection that `mt2 similar` searches", "*"),
     "similar": ("find the songs of an index that are most similar to a song", "+"),
