@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import EarlyStoppingCallback, set_seed
 
 from mt2_music import MT2FeatureExtractor, MT2PreTrainedModel
-from mt2_music.loading import load_extractor
+from mt2_music.loading import find_model, load_extractor
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.excerpts import Collator, Excerpts, Targets
 from mt2_music.train.data.labels import Labelled, load_labelled, tracks_of
@@ -248,11 +248,11 @@ def license_of(model: str) -> str | None:
     """Return the licence that the card of a published model states, as the Hub spells it, or None if it states none.
 
     Args:
-        model: folder or Hub name.
+        model: folder, short name or Hub name.
     """
-    card = Path(model) / "README.md"
     try:
-        return ModelCard.load(card if Path(model).is_dir() else model).data.license
+        place = find_model(model)
+        return ModelCard.load(Path(place) / "README.md" if Path(place).is_dir() else place).data.license
     except (OSError, ValueError):  # no card, none that can be read, or no network
         return None
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mt2_music import MT2Config
+from mt2_music.loading import load_config
 from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
 
 from .card import rows_of_card, title_of
@@ -54,7 +54,7 @@ def _table(plain: Sequence[Path], keyed: dict[str, Path]) -> str:
     lines.append(
         _line("parameters", "", [f"{read_json(f / FACTS_FILE)['parameters'] / 1e6:.1f} M" for f in plain], "-")
     )
-    lines.append(_line("values in a vector", "", [f"{MT2Config.from_pretrained(f).hidden_size}" for f in plain], "-"))
+    lines.append(_line("values in a vector", "", [f"{load_config(f).hidden_size}" for f in plain], "-"))
     tasks = list(dict.fromkeys(task for rows in by_task for task in rows))
     for task in tasks:
         found = [rows.get(task) for rows in by_task]
