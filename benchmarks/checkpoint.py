@@ -1,8 +1,8 @@
 """How mt2-small and mt2-small-key were made: `python benchmarks/checkpoint.py --help` lists what it needs.
 
 Trains the model and its two ablations, with one class token each and otherwise the same music, settings and steps;
-publishes, probes and names keys; and fills the cards. Every part is a command of the package that goes on where it
-was broken off, so this may be started again until it is done.
+publishes, probes and names keys; and fills the cards and README. Every part is a command of the package that goes on
+where it was broken off, so this may be started again until it is done.
 
 The training music is a prepared folder of rendered pieces with solos, and of recordings, as checkpoint_data.md says:
 `python -m mt2_music.train.synth.corpus --output_dir big --hours 45 --solos --pop909 ... --musicxml ...`, then
@@ -67,7 +67,10 @@ def main() -> None:
     command(
         "card", places[MODEL], "--results", results, here / "baselines.json", "--layers", layers, "--run", run, *shared
     )
-    command("card", with_keys, "--results", keys, "--corpus", arguments.corpus)
+    command("card", with_keys, "--results", keys, here / "baselines.json", "--corpus", arguments.corpus)
+    readme = arguments.cards.parent / "README.md"
+    if readme.is_file():
+        command("card", places[MODEL], with_keys, "--readme", readme)
 
 
 if __name__ == "__main__":

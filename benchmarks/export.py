@@ -16,10 +16,11 @@ import onnxruntime
 import torch
 from timing import ROUNDS, best_in_turns
 
-from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2Model
+from mt2_music import MT2ForAudioClassification, MT2Model
 from mt2_music.export import export_onnx
-from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.loading import find_model, load_extractor, load_model
 from mt2_music.music import KEY_LABELS, parse_key, signature
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.synth import compose, play_additive
 
 SMALL = Path(__file__).parents[1] / "model_cards" / "mt2-small"
@@ -53,8 +54,8 @@ def session(path: Path) -> Encoder:
 
 def torch_model(model_class: Any, folder: Path) -> Encoder:
     """Load extractor and model as the Hub's user does; outputs have the names of the exported file."""
-    extractor = MT2FeatureExtractor.from_pretrained(folder)
-    model = model_class.from_pretrained(folder).float().eval()
+    extractor = load_extractor(folder)
+    model = load_model(model_class, folder).float()
 
     @torch.no_grad()
     def encode(song: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,7 +81,9 @@ def main() -> None:
     """Export, time, compare, and write a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, default=SMALL, help="encoder (default: mt2-small)")
-    parser.add_argument("--key_model", type=Path, default=DEFAULT_MODEL, help="classifier (default: the package's)")
+    parser.add_argument(
+        "--key_model", type=Path, default=find_model(DEFAULT_MODEL), help="classifier (default: the package's)"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     numbers = json.loads((arguments.key_model / "config.json").read_text())["label2id"]

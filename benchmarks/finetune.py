@@ -17,7 +17,7 @@ from pathlib import Path
 from mt2_music.train.probing.loaders.philharmonia import load_philharmonia_instrument
 
 TASK = "philharmonia-instrument"
-# Of an instrument every note is to be known, also those between which it was heard: pitch says nothing.
+# Of an instrument every note is to be known, also those between which it was recorded: pitch says nothing.
 OPTIONS = ["--transpose_semitones", "3"]
 
 

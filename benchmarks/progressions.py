@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mt2_music.music import KEY_LABELS, parse_key, signature
+from mt2_music.music import KEY_LABELS, fifths_between, parse_key, signature
 from mt2_music.train.synth import Note, Score, play_additive
 
 SAMPLING_RATE = 16000
@@ -51,7 +51,7 @@ def main() -> None:
     lines = ["| played | heard | confidence | signature |", "|---|---|---:|---|"]
     right = 0
     for key, result in zip(KEY_LABELS, heard, strict=True):
-        fifths = (7 * (result["signature"] - signature(key)) + 5) % 12 - 5
+        fifths = fifths_between(signature(key), result["signature"])
         right += fifths == 0
         verdict = f"{abs(fifths)} fifth{'s' * (abs(fifths) > 1)} too {'sharp' if fifths > 0 else 'flat'}"
         name = result.get("key", "-")

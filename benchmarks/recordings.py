@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mt2_music import MT2FeatureExtractor
+import mt2_music
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
-from mt2_music.keys import key_estimator
-from mt2_music.loading import DEFAULT_MODEL
 from mt2_music.music import SIGNATURES, signature
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.probing.encoders import SpectrogramStatistics
 from mt2_music.train.probing.rules import correlate
@@ -24,20 +23,20 @@ from mt2_music.train.probing.rules import correlate
 SAMPLING_RATE = 16000
 MIN_SECONDS = 30.0
 SEMITONES = (-3, -2, -1, 1, 2, 3)
-Listener = Callable[[np.ndarray], int]
+SignatureEstimator = Callable[[np.ndarray], int]
 
 
-def check(hear: Listener, tracks: list[np.ndarray]) -> tuple[float, float, float, float]:
+def check(estimate: SignatureEstimator, tracks: list[np.ndarray]) -> tuple[float, float, float, float]:
     """Return shares of tracks whose halves agree, or nearly, and of transpositions that are followed, or nearly."""
     halves, moved = [], []
     for index, track in enumerate(tqdm(tracks, unit="track")):
         middle = len(track) // 2
-        halves.append((hear(track[middle:]) - hear(track[:middle])) % 12)
-        whole = hear(track)
+        halves.append((estimate(track[middle:]) - estimate(track[:middle])) % 12)
+        whole = estimate(track)
         shift = SEMITONES[index % len(SEMITONES)]
         # Samples of a faster rate played at ours: all pitches rise, and the music ends sooner.
         faster = resample(track, round(SAMPLING_RATE * 2 ** (shift / 12)), SAMPLING_RATE)
-        moved.append((hear(faster) - whole - shift) % 12)
+        moved.append((estimate(faster) - whole - shift) % 12)
     near = (0, 5, 7)
     return (
         float(np.mean(np.array(halves) == 0)),
@@ -51,11 +50,10 @@ def main() -> None:
     """Check the model and the templates, and write a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("music", type=Path, help="folder of recordings")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub name (default: the package's)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="folder, Hub name or short name (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    listener, chroma = key_estimator(arguments.model, extractor), SpectrogramStatistics("chroma")
+    model, chroma = mt2_music.load(arguments.model), SpectrogramStatistics("chroma")
     tracks = []
     for _, path in find_files(arguments.music).found:
         try:
@@ -65,16 +63,16 @@ def main() -> None:
             continue
         if len(audio) >= MIN_SECONDS * rate:
             tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
-    listeners: dict[str, Listener] = {
-        Path(arguments.model).name: lambda waveform: listener(waveform, SAMPLING_RATE).signature,
+    estimators: dict[str, SignatureEstimator] = {
+        model.name: lambda waveform: model.key(waveform, SAMPLING_RATE).signature,
         "krumhansl": lambda waveform: signature(correlate(chroma.embed(waveform).vectors["statistics"][:12])),
     }
     lines = [
         "| model | halves agree | or a fifth apart | transposition followed | or a fifth off |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name, hear in listeners.items():
-        lines.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in check(hear, tracks)) + " |")
+    for name, estimate in estimators.items():
+        lines.append(f"| {name} | " + " | ".join(f"{share:.1%}" for share in check(estimate, tracks)) + " |")
     hours = sum(map(len, tracks)) / SAMPLING_RATE / 3600
     note = (
         f"{len(tracks)} tracks of at least {MIN_SECONDS:g} s, {hours:.1f} hours; key signatures, of which there are "

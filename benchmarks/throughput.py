@@ -30,7 +30,8 @@ from transformers import (
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2Model
 from mt2_music.embed import embed_audio
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
-from mt2_music.loading import DEFAULT_MODEL, load_model
+from mt2_music.loading import load_model
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.synth import compose, play_additive
 
 SECONDS, PIECE_SECONDS, SONG_SECONDS = 30, 10, 240
@@ -38,13 +39,12 @@ LENGTHS = (10, 60, 600, 7200)  # seconds
 NUMBERS = (1, 10, 100)  # files of a minute
 EMBED = r"""
 import re, sys, time
-from mt2_music import MT2FeatureExtractor, MT2Model
-from mt2_music.embed import embed_audio, load_model
-model, extractor = load_model(MT2Model, sys.argv[1]), MT2FeatureExtractor.from_pretrained(sys.argv[1])
-embed_audio(model, extractor, sys.argv[2])  # the first 10 s file: everything is loaded
+import mt2_music
+model = mt2_music.load(sys.argv[1], device="cpu")
+model.embed(sys.argv[2])  # the first 10 s file: everything is loaded
 for path in sys.argv[2:]:
     start = time.perf_counter()
-    embed_audio(model, extractor, path)
+    model.embed(path)
     peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024
     print(time.perf_counter() - start, peak)
 """
@@ -118,7 +118,7 @@ def main() -> None:
                 for _ in range(max(1, seconds // 60)):
                     sound.write(minute)
         printed = subprocess.run(
-            [sys.executable, "-c", EMBED, str(DEFAULT_MODEL), *paths], check=True, capture_output=True, text=True
+            [sys.executable, "-c", EMBED, DEFAULT_MODEL, *paths], check=True, capture_output=True, text=True
         ).stdout
         for seconds, row in zip(LENGTHS, printed.splitlines(), strict=True):
             taken, memory = map(float, row.split())

@@ -1,62 +1,50 @@
-"""MT2: small, fast music representations that are good at harmony, for the Hugging Face ecosystem."""
+"""MT2: small, fast music representations that are good at harmony, for the Hugging Face ecosystem.
 
-import sys
-import warnings
+Names are imported when they are used: `import mt2_music` alone loads neither torch nor transformers. Whichever is
+imported first, transformers' Auto classes know MT2 once both are.
+"""
+
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from .compat import connect_to_transformers
 
-def _hide_what_is_broken() -> None:
-    # transformers imports these wherever they are installed, so one built for another torch or system breaks it all.
-    for name in ("torchaudio", "soxr", "soundfile"):
-        try:
-            import_module(name)
-        except ModuleNotFoundError:
-            continue
-        except (ImportError, OSError, RuntimeError) as error:
-            warnings.warn(
-                f"the installed {name} does not load ({error}), and is hidden from transformers. "
-                f"Run `pip uninstall {name}`, or install the build of it that belongs to your system and your torch",
-                stacklevel=3,
-            )
-            sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+if TYPE_CHECKING:
+    from .configuration_mt2 import MT2Config
+    from .embed import SongEmbedding
+    from .feature_extraction import MT2FeatureExtractor
+    from .keys import KeyEstimate
+    from .loading import list_models
+    from .modeling_mt2 import (
+        MT2ForAudioClassification,
+        MT2ForAudioFrameClassification,
+        MT2ForPreTraining,
+        MT2Model,
+        MT2PreTrainedModel,
+    )
+    from .music_model import FailedSong, MusicModel, load
 
+    __version__: str
 
-_hide_what_is_broken()
-
-from transformers import (  # noqa: E402
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    AutoModelForAudioClassification,
-    AutoModelForAudioFrameClassification,
-    AutoModelForPreTraining,
-)
-
-from .configuration_mt2 import MT2Config
-from .feature_extraction import MT2FeatureExtractor
-from .modeling_mt2 import (
-    MT2ForAudioClassification,
-    MT2ForAudioFrameClassification,
-    MT2ForPreTraining,
-    MT2Model,
-    MT2PreTrainedModel,
-)
-
-# With the package imported, Auto classes know MT2 without trust_remote_code, and whatever is saved carries its code.
-AutoConfig.register("mt2", MT2Config, exist_ok=True)
-AutoFeatureExtractor.register(MT2Config, MT2FeatureExtractor, exist_ok=True)
-MT2Config.register_for_auto_class()
-MT2FeatureExtractor.register_for_auto_class()
-for _auto_class, _model_class in (
-    (AutoModel, MT2Model),
-    (AutoModelForPreTraining, MT2ForPreTraining),
-    (AutoModelForAudioClassification, MT2ForAudioClassification),
-    (AutoModelForAudioFrameClassification, MT2ForAudioFrameClassification),
-):
-    _auto_class.register(MT2Config, _model_class, exist_ok=True)
-    _model_class.register_for_auto_class(_auto_class.__name__)
+_MODULES = {
+    "FailedSong": "music_model",
+    "KeyEstimate": "keys",
+    "MT2Config": "configuration_mt2",
+    "MT2FeatureExtractor": "feature_extraction",
+    "MT2ForAudioClassification": "modeling_mt2",
+    "MT2ForAudioFrameClassification": "modeling_mt2",
+    "MT2ForPreTraining": "modeling_mt2",
+    "MT2Model": "modeling_mt2",
+    "MT2PreTrainedModel": "modeling_mt2",
+    "MusicModel": "music_model",
+    "SongEmbedding": "embed",
+    "list_models": "loading",
+    "load": "music_model",
+}
 
 __all__ = [
+    "FailedSong",
+    "KeyEstimate",
     "MT2Config",
     "MT2FeatureExtractor",
     "MT2ForAudioClassification",
@@ -64,4 +52,27 @@ __all__ = [
     "MT2ForPreTraining",
     "MT2Model",
     "MT2PreTrainedModel",
+    "MusicModel",
+    "SongEmbedding",
+    "__version__",
+    "list_models",
+    "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("mt2-music")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # found at once the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+connect_to_transformers()

@@ -1,8 +1,7 @@
-"""Embed many sound files: `mt2 embed`, or `accelerate launch -m mt2_music.cli embed` on several processes.
+"""Archives of embeddings: a file that is written at the end, or a folder of parts that can be continued.
 
-A bad file is named with its reason and stops nothing. To a file, all embeddings are written at the end; to a folder,
-in parts, and the same command goes on where it was broken off. Processes share a folder: each takes every so many-th
-file and writes parts of its own.
+A file that cannot be used is reported with its reason, and does not stop the others. Several processes may share a
+folder: each takes every so many-th file and writes parts of its own.
 """
 
 import csv
@@ -19,14 +18,12 @@ from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
 
+from .options import TABLE_SUFFIXES
 from .storage import write_text_atomic
-from .tables import SUFFIXES, Row, parts, read_embeddings, write_table
+from .tables import Row, parts, read_embeddings, write_table
 
-ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = (
-    512,
-    64e6,
-    300.0,
-)  # whichever comes first: what a broken run may have to do again
+# A part is written when one of these is reached: what a run that was interrupted has to do again.
+ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 300.0
 PART, SETTINGS_FILE = "embeddings-", "settings.json"  # how names of parts begin; how rows of a folder are made
 
 Source = tuple[str, Any]  # name of a sound, and what `embed_audio` takes
@@ -48,9 +45,10 @@ def each_file(sources: Iterable[Source], work: Callable[[Any], Any]) -> Iterator
 
 def check_output(output: Path, shards: int) -> bool:
     """Tell whether the output is a folder, which is made if need be, and refuse what cannot be written."""
-    to_folder = output.suffix not in SUFFIXES
+    to_folder = output.suffix not in TABLE_SUFFIXES
     if to_folder and output.suffix and not output.is_dir():
-        raise ValueError(f"cannot write {output}: the name must end in one of {', '.join(SUFFIXES)}, or be a folder's")
+        suffixes = ", ".join(TABLE_SUFFIXES)
+        raise ValueError(f"cannot write {output}: the name must end in one of {suffixes}, or be that of a folder")
     if not output.parent.is_dir() or (output.is_file() if to_folder else output.is_dir()):
         raise ValueError(f"cannot write {output}: something else is there, or its folder does not exist")
     if not to_folder and shards > 1:
@@ -63,7 +61,7 @@ def check_output(output: Path, shards: int) -> bool:
 
 
 def check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Leave in a folder how its rows are made, and refuse a folder whose rows were made otherwise."""
+    """Store in a folder how its rows are made, and refuse a folder whose rows were made in another way."""
     path = folder / SETTINGS_FILE
     if path.is_file() and (before := json.loads(path.read_text(encoding="utf-8"))) != settings:
         raise ValueError(f"{folder} holds rows made with {before}, not {settings}: name another folder")
@@ -88,14 +86,14 @@ class ArchiveWriter:
         """Take a row, and write a part if there is enough for one."""
         self._rows.append(row)
         self._bytes += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
-        waited = time.monotonic() - self._since
+        seconds = time.monotonic() - self._since
         if self.share and (
-            len(self._rows) >= ROWS_PER_PART or self._bytes > BYTES_PER_PART or waited > SECONDS_PER_PART
+            len(self._rows) >= ROWS_PER_PART or self._bytes > BYTES_PER_PART or seconds > SECONDS_PER_PART
         ):
             self.write()
 
     def write(self) -> None:
-        """Write what is waiting."""
+        """Write the rows that were added since the last part."""
         if self._rows:
             write_table(self._next_part() if self.share else self.output, self._rows)
         self._rows, self._bytes, self._since = [], 0, time.monotonic()
@@ -108,7 +106,7 @@ class ArchiveWriter:
 
 
 def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
-    """Return the names in the parts of a folder, and remove parts that are torn.
+    """Return the names in the parts of a folder, and remove parts that are damaged.
 
     Raises:
         ValueError: they are another model's.
@@ -116,7 +114,7 @@ def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
     done: set[str] = set()
     for path in parts(folder):
         try:
-            there = read_embeddings([path])
+            part = read_embeddings([path])
         except ValueError as error:
             if not path.name.startswith(PART):
                 raise
@@ -125,9 +123,9 @@ def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
             continue
         except FileNotFoundError:
             continue
-        if there.source != source:
-            raise ValueError(f"{folder} holds embeddings of {' '.join(there.source)}, not of {' '.join(source)}")
-        done.update(there.files)
+        if part.source != source:
+            raise ValueError(f"{folder} holds embeddings of {' '.join(part.source)}, not of {' '.join(source)}")
+        done.update(part.files)
     return done
 
 

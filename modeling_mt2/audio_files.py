@@ -50,6 +50,11 @@ def audio_files(places: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def named(files: Iterable[str]) -> list[tuple[str, str]]:
-    """Put a name that can be printed and stored before each path: old archives hold bytes that are no UTF-8."""
-    return [(path.encode(errors="backslashreplace").decode(), path) for path in files]
+def printable(path: str) -> str:
+    """Return a path as it can be printed and stored: old archives hold names whose bytes are no UTF-8."""
+    return path.encode(errors="backslashreplace").decode()
+
+
+def printable_names(files: Iterable[str]) -> list[tuple[str, str]]:
+    """Pair each path with its printable form, which comes first."""
+    return [(printable(path), path) for path in files]

@@ -1,4 +1,4 @@
-"""What an environment has and lacks: `mt2 doctor`."""
+"""What an environment has and lacks."""
 
 import importlib
 import importlib.util
@@ -8,6 +8,8 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+
+from .options import DEFAULT_MODEL
 
 # What each package is for; the first group cannot be done without.
 REQUIRED = {
@@ -48,7 +50,7 @@ def examine() -> list[dict[str, Any]]:
     """
     rows = [_try_package(name, purpose, name in REQUIRED) for name, purpose in {**REQUIRED, **OPTIONAL}.items()]
     rows += [_try(f"{suffix} files", "reading and writing", _round_trip, suffix) for suffix in FORMATS]
-    rows.append(_try("mt2-small-key", "the model that comes with the package", _estimate_key_of_chord))
+    rows.append(_try(DEFAULT_MODEL, "the model that comes with the package", _estimate_key_of_chord))
     return rows
 
 
@@ -60,7 +62,7 @@ def _try_package(name: str, purpose: str, required: bool) -> dict[str, Any]:
         row["problem"] = f"is missing: run `pip install {name}`" if required else None
         return row
     try:
-        if sys.modules.get(name, ...) is None:  # hidden from transformers when mt2_music was imported: see again why
+        if sys.modules.get(name, ...) is None:  # hidden when transformers was imported: try again, to see why
             del sys.modules[name]
         importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - whatever a broken package does is what is to be told
@@ -89,16 +91,14 @@ def _round_trip(suffix: str) -> None:
     file.seek(0)
     audio, _ = read_audio(file)
     if not 0.05 < abs(audio).max() < 0.15:
-        raise ValueError("what was written does not come back")
+        raise ValueError("a file that was written is read as something else")
 
 
 def _estimate_key_of_chord() -> None:
-    from .feature_extraction import MT2FeatureExtractor
-    from .keys import key_estimator
-    from .loading import DEFAULT_MODEL
+    from .music_model import load
 
     times = np.arange(4 * 16000) / 16000
     chord = sum(np.sin(2 * np.pi * 261.63 * 2 ** (step / 12) * times) for step in (0, 4, 7, 11, 14)) / 20
-    heard = key_estimator(DEFAULT_MODEL, MT2FeatureExtractor.from_pretrained(DEFAULT_MODEL))(chord, 16000)
-    if not np.isfinite(heard.profile).all():
-        raise ValueError("the model answers with numbers that are none")
+    estimate = load(DEFAULT_MODEL, device="cpu").key(chord, 16000)
+    if not np.isfinite(estimate.profile).all():
+        raise ValueError("the model returns NaN")

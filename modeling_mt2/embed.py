@@ -1,7 +1,6 @@
-"""Songs to embeddings, with a published model: one song of any length, a batch of files, or whole archives.
+"""Songs to embeddings, with a published model.
 
-`embed_audio` is for one song, `Embedder` for the workers of `datasets.map`, Ray Data or Spark, and
-`python -m mt2_music.cli embed` for archives, as `mt2 embed` is; `mt2_music.archive` holds that command.
+`embed_audio` is for one song of any length, `Embedder` for the workers of `datasets.map`, Ray Data or Spark.
 """
 
 import os
@@ -17,33 +16,67 @@ from torch import Tensor
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
 
 from .audio_datasets import open_audio_cell
-from .audio_files import named
+from .audio_files import printable
 from .feature_extraction import MT2FeatureExtractor
-from .loading import Provenance, load_model, provenance
+from .loading import Provenance, load_extractor, load_model, provenance
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SongEmbedding:
     """What a model makes of one song; all arrays are float32.
 
     Args:
-        track: vectors (hidden_size,) of the whole song: "mean" of the class tokens, the best all-rounder, and each of
-            "equivariant" (key, harmony) and "contrastive" (timbre, style) that the model has. They are the means over
-            the windows, weighted with their numbers of frames.
+        vectors: of the whole song, (hidden_size,), by name: "mean" of the class tokens, and each of "equivariant" and
+            "contrastive" that the model has; also to be had as attributes. They are the means over the windows,
+            weighted with their numbers of frames.
         windows: the same of every window, (windows, hidden_size).
         times: start and end of every window in seconds, (windows, 2).
-        frames: frame tokens (frames, hidden_size), `extractor.frame_rate` a second, if asked for.
         seconds: duration of the song.
+        frames: frame tokens (frames, hidden_size), if asked for; see `frame_times`.
+        frame_rate: of the frames, per second.
+        source: model and front end that made it, if `MusicModel.embed` did.
     """
 
-    track: dict[str, np.ndarray]
+    vectors: dict[str, np.ndarray]
     windows: dict[str, np.ndarray]
     times: np.ndarray
-    frames: np.ndarray | None
     seconds: float
+    frames: np.ndarray | None = None
+    frame_rate: float | None = None
+    source: Provenance | None = None
+
+    def __repr__(self) -> str:
+        frames = "" if self.frames is None else f", {len(self.frames)} frames"
+        size, names = len(self.mean), ", ".join(self.vectors)
+        return f"SongEmbedding({self.seconds:.1f} s, {len(self.times)} windows{frames}, {names}: {size} numbers each)"
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the class tokens, (hidden_size,): the best all-rounder."""
+        return self.vectors["mean"]
+
+    @property
+    def equivariant(self) -> np.ndarray:
+        """The token that follows transposition, (hidden_size,): key and harmony."""
+        return self._token("equivariant")
+
+    @property
+    def contrastive(self) -> np.ndarray:
+        """The token that tells songs apart, (hidden_size,): timbre and style."""
+        return self._token("contrastive")
+
+    @property
+    def frame_times(self) -> np.ndarray | None:
+        """Time of every frame in seconds, (frames,): the centre of what it describes."""
+        return None if self.frames is None or not self.frame_rate else np.arange(len(self.frames)) / self.frame_rate
+
+    def _token(self, name: str) -> np.ndarray:
+        if name not in self.vectors:
+            raise AttributeError(f"the model of this embedding has no {name} token")
+        return self.vectors[name]
 
 
 @torch.no_grad()
@@ -58,7 +91,7 @@ def embed_audio(
     transposition: int = 0,
     batch_size: int = WINDOWS_PER_CHUNK,
 ) -> SongEmbedding:
-    """Embed one song of any length; a file is decoded bit by bit, in bounded memory.
+    """Embed one song of any length; a file is decoded in blocks, in bounded memory.
 
     Args:
         model: in evaluation mode, as `from_pretrained` returns it.
@@ -69,7 +102,7 @@ def embed_audio(
             long as those the model was trained on, follow one another, and the song's vectors are those that
             `MT2Model` returns for the whole.
         frames: also return frame tokens; takes memory in proportion to the song's length.
-        transposition: hear the song so many semitones higher; its timbre, in the mel half, stays as it is.
+        transposition: pitch the song up by so many semitones; its timbre, in the mel half, stays as it is.
         batch_size: windows encoded at once; changes memory and speed, and no result.
 
     Raises:
@@ -86,33 +119,36 @@ def embed_audio(
         raise ValueError("frames of overlapping windows are not one sequence: leave hop_seconds out")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    sound = _Sound(extractor, audio, sampling_rate)
-    heard: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
+    blocks = _CheckedBlocks(extractor, audio, sampling_rate)
+    vectors: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
     tokens, counts = [], []
-    for features, mask in _batches(_windows(stream_features(extractor, sound, model.device), length, hop), batch_size):
+    for features, mask in _batches(
+        _windows(stream_features(extractor, blocks, model.device), length, hop), batch_size
+    ):
         outputs = model(features, attention_mask=mask, transposition=transposition or None)
-        heard["mean"].append(outputs.pooler_output.float().cpu())
+        vectors["mean"].append(outputs.pooler_output.float().cpu())
         for name in model.config.class_tokens:
-            heard[name].append(outputs[f"{name}_embeds"].float().cpu())
+            vectors[name].append(outputs[f"{name}_embeds"].float().cpu())
         counts.append(mask.sum(1).cpu())
         if frames:
             tokens.append(outputs.last_hidden_state[mask].float().cpu())
     valid = torch.cat(counts)
-    windows = {name: torch.cat(parts) for name, parts in heard.items()}
+    windows = {name: torch.cat(parts) for name, parts in vectors.items()}
     weights = (valid / valid.sum())[:, None]
     starts = hop * np.arange(len(valid)) / extractor.frame_rate
-    seconds = sound.num_samples / extractor.sampling_rate
+    seconds = blocks.num_samples / extractor.sampling_rate
     return SongEmbedding(
-        track={name: (vectors * weights).sum(0).numpy() for name, vectors in windows.items()},
-        windows={name: vectors.numpy() for name, vectors in windows.items()},
+        vectors={name: (values * weights).sum(0).numpy() for name, values in windows.items()},
+        windows={name: values.numpy() for name, values in windows.items()},
         times=np.stack([starts, np.minimum(starts + length / extractor.frame_rate, seconds)], 1).astype(np.float32),
-        frames=torch.cat(tokens).numpy() if frames else None,
         seconds=seconds,
+        frames=torch.cat(tokens).numpy() if frames else None,
+        frame_rate=extractor.frame_rate,
     )
 
 
-class _Sound:
-    """A song as waveform blocks at the extractor's rate, which are checked and counted as they pass."""
+class _CheckedBlocks:
+    """A song as waveform blocks at the extractor's rate; raises on NaN, and counts the samples that were read."""
 
     def __init__(self, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> None:
         self.blocks = _blocks(extractor, audio, sampling_rate)
@@ -129,7 +165,7 @@ class _Sound:
 def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
-    if isinstance(audio, str) and named([audio]) != [(audio, audio)]:  # libsndfile opens no such path
+    if isinstance(audio, str) and printable(audio) != audio:  # libsndfile opens no such path
         with open(audio, "rb") as file:
             yield from _blocks(extractor, file, sampling_rate)
         return
@@ -147,14 +183,14 @@ def song_features(
     sampling_rate: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Compute the frames of one song, (frames, feature_size) on `device`; a file is decoded bit by bit.
+    """Compute the frames of one song, (frames, feature_size) on `device`; a file is decoded in blocks.
 
     Args:
         extractor: feature extractor.
         audio, sampling_rate: as for `embed_audio`, whose errors it raises.
         device: where to compute.
     """
-    return torch.cat(list(stream_features(extractor, _Sound(extractor, audio, sampling_rate), device)))
+    return torch.cat(list(stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate), device)))
 
 
 @torch.no_grad()
@@ -233,15 +269,14 @@ class Embedder:
     """A published model as a function of batches of files: for `datasets.map`, Ray Data, Spark and their kind.
 
     Args:
-        model: folder or Hub name.
+        model: folder, Hub name or short name.
         column: of the batch, with what `embed_audio` takes: paths, or `datasets` audio that is not decoded.
         device: where to compute.
     """
 
     def __init__(self, model: str | Path, column: str = "file", device: str = "cpu") -> None:
-        self.model = load_model(MT2Model, model)
-        self.model.to(torch.device(device))  # type: ignore[arg-type]
-        self.extractor = MT2FeatureExtractor.from_pretrained(model)
+        self.model = load_model(MT2Model, model, device)
+        self.extractor = load_extractor(model)
         self.source = provenance(model, self.model, self.extractor)
         self.column = column
 
@@ -261,7 +296,7 @@ class Embedder:
             except (ValueError, OSError) as problem:
                 song, error = None, str(problem)
             for name in names:
-                results[name].append(nothing if song is None else song.track[name])
+                results[name].append(nothing if song is None else song.vectors[name])
             results["seconds"].append(np.nan if song is None else song.seconds)
             results["error"].append(error)
             for name, value in self.source._asdict().items():

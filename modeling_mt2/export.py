@@ -1,4 +1,4 @@
-"""An MT2 model as one ONNX file: `mt2 export MODEL OUTPUT.onnx`.
+"""An MT2 model as one ONNX file.
 
 The file takes clips of any number and length and carries as metadata what its user has to know.
 
@@ -19,17 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from .configuration_mt2 import MT2Config
 from .feature_extraction import MT2FeatureExtractor
-from .loading import load_model
+from .loading import load_extractor, load_model, published_class
 from .modeling_mt2 import MT2ForAudioClassification, MT2ForAudioFrameClassification, MT2Model, MT2PreTrainedModel
+from .options import ONNX_INPUTS
 from .storage import atomic_path
 
-INPUTS = ("waveform", "features")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-CLASSIFIERS: dict[str, Any] = {
-    cls.__name__: cls for cls in (MT2ForAudioClassification, MT2ForAudioFrameClassification)
-}
+CLASSIFIERS = (MT2ForAudioClassification, MT2ForAudioFrameClassification)
 
 
 class FeatureGraph(nn.Module):
@@ -145,8 +142,8 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
     "front_end", the extractor's settings as JSON, and of a classifier "labels", a JSON list in the order of logits.
 
     Args:
-        model: folder or Hub name.
-        path: file to write, whole or not at all.
+        model: folder, Hub name or short name.
+        path: file to write; it is complete, or not there.
         input: "waveform" for the whole way from mono float32 samples at `sampling_rate`, all clips of one length;
             "features" for the encoder alone, behind the extractor's `input_features` and `attention_mask`.
         int8: keep the encoder's matrices in 8 bits, and multiply with them in 8 bits; the front end stays float32.
@@ -156,16 +153,16 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
         OSError: there is no such model.
         ImportError: a package that exporting needs is not installed.
     """
-    if input not in INPUTS:
-        raise ValueError(f"input must be one of {', '.join(INPUTS)}, got {input!r}")
+    if input not in ONNX_INPUTS:
+        raise ValueError(f"input must be one of {', '.join(ONNX_INPUTS)}, got {input!r}")
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder, or lies in one that does not exist")
     for package in PACKAGES:
         _require(package)
-    settings, _ = MT2Config.get_config_dict(model)
-    model_class = CLASSIFIERS.get((settings.get("architectures") or [""])[0], MT2Model)
+    published = published_class(model)
+    model_class = published if published in CLASSIFIERS else MT2Model
     loaded = load_model(model_class, model).float()
-    extractor = MT2FeatureExtractor.from_pretrained(model)
+    extractor = load_extractor(model)
     metadata = {
         "model": Path(model).name,
         "input": input,
@@ -230,7 +227,7 @@ def _require(package: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what exporters tell their own developers; errors are raised as ever."""
+    """Silence warnings and logs that are meant for developers of the exporters; errors are raised as ever."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,10 +1,7 @@
 """Songs to keys and key signatures, with a published model."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +11,9 @@ from torch import Tensor
 from .configuration_mt2 import MT2Config
 from .embed import song_features
 from .feature_extraction import MT2FeatureExtractor
-from .loading import load_model
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining
-from .music import KEY_LABELS, SIGNATURES
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
+from .music import KEY_LABELS, SIGNATURES, camelot, open_key
+from .options import DEFAULT_TRANSPOSITIONS
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,12 @@ class KeyEstimate:
     Args:
         signature: pitch class of the major key with that signature, C = 0.
         profile: probability of each signature, (12,), index = that pitch class; sums to 1.
-        confidence: probability of what is named: of the key, or of the signature where no key is.
+        confidence: probability of the key, or of the signature where no key is named.
         key: such as "A minor"; None from a model that does not tell major from minor.
     """
 
     signature: int
-    profile: np.ndarray
+    profile: np.ndarray = field(repr=False)
     confidence: float
     key: str | None = None
 
@@ -39,6 +36,16 @@ class KeyEstimate:
     def name(self) -> str:
         """The key, or both keys with the signature, such as "C major / A minor"."""
         return self.key or SIGNATURES[self.signature]
+
+    @property
+    def camelot(self) -> str | None:
+        """The key in Camelot notation, such as "8A" for A minor; None where no key is named."""
+        return self.key and camelot(self.key)
+
+    @property
+    def open_key(self) -> str | None:
+        """The key in Open Key notation, such as "1m" for A minor; None where no key is named."""
+        return self.key and open_key(self.key)
 
 
 @torch.no_grad()
@@ -48,8 +55,8 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     Args:
         model: with an equivariant token, in evaluation mode.
         input_features: frames of one song, (T, input_size).
-        transpositions: also hear the song up to so many semitones higher and lower, turn these profiles back by as
-            much, and average them all; costs 2 * transpositions + 1 times as long.
+        transpositions: also pitch the song up and down by up to so many semitones, turn these profiles back by as
+            much, and average them all; takes 2 * transpositions + 1 times as long.
 
     Returns:
         (12,) float32 on the CPU, in the model's own rotation.
@@ -66,8 +73,8 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     total = torch.zeros(12)
     for shift in shifts:
         for some, valid in zip(windows.split(WINDOWS_PER_CHUNK), mask.split(WINDOWS_PER_CHUNK), strict=True):
-            heard = model(some.to(model.device), attention_mask=valid.to(model.device), transposition=shift)
-            profiles = heard.key_signature_profile.float().cpu()
+            outputs = model(some.to(model.device), attention_mask=valid.to(model.device), transposition=shift)
+            profiles = outputs.key_signature_profile.float().cpu()
             total += (profiles * valid.sum(1, keepdim=True)).sum(0).roll(-shift)
     return total / (num_frames * len(shifts))
 
@@ -122,8 +129,8 @@ def classify_key(
         extractor: the feature extractor published with it.
         audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
         sampling_rate: of samples, in hertz; files know theirs.
-        transpositions: also hear the song up to so many semitones higher and lower, and average what each says about
-            the song as it is; costs 2 * transpositions + 1 times as long.
+        transpositions: also pitch the song up and down by up to so many semitones, transpose the probabilities back,
+            and average them all; takes 2 * transpositions + 1 times as long.
 
     Raises:
         ValueError: the model has other labels or no room for so many transpositions, or the audio cannot be used.
@@ -137,8 +144,8 @@ def classify_key(
     places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
     probabilities = torch.zeros(2, 12)
     for shift in shifts:
-        heard = model(features, transposition=shift).logits[0].float().softmax(-1).cpu()
-        probabilities += heard[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
+        by_label = model(features, transposition=shift).logits[0].float().softmax(-1).cpu()
+        probabilities += by_label[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
     best = int(profile.argmax())
@@ -189,27 +196,32 @@ def key_calibration(model: MT2ForPreTraining) -> float:
     return model.config.key_calibration
 
 
-# On validation pieces as many keys are right as without; but transposed music is heard transposed 95 % of the time,
-# and without 86 %.
-DEFAULT_TRANSPOSITIONS = 1
+def song_key(
+    model: MT2PreTrainedModel,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = DEFAULT_TRANSPOSITIONS,
+) -> KeyEstimate:
+    """Name the key of one song with what the model has: its layer of 24 keys, or its key signature profile.
+
+    Args, Raises: as of `classify_key` and `estimate_key`.
+    """
+    check_names_keys(model)
+    if isinstance(model, MT2ForAudioClassification):
+        return classify_key(model, extractor, audio, sampling_rate, transpositions)
+    assert isinstance(model, MT2ForPreTraining)
+    return estimate_key(model, extractor, audio, sampling_rate, transpositions)
 
 
-def key_estimator(
-    model: str | Path, extractor: MT2FeatureExtractor, transpositions: int = DEFAULT_TRANSPOSITIONS
-) -> Callable[..., KeyEstimate]:
-    """Load a model and return what names the key of a song: its layer of 24 keys, or the bare profile.
-
-    Args:
-        model: folder or Hub name.
-        extractor: from the same place.
-        transpositions: semitones up and down that are averaged over.
+def check_names_keys(model: MT2PreTrainedModel) -> None:
+    """Refuse a model that has neither a layer of 24 keys nor a calibrated key signature profile.
 
     Raises:
-        ValueError: the model knows no keys, or was never calibrated.
+        ValueError: it has neither.
     """
-    if knows_keys(MT2Config.from_pretrained(model)):
-        classifier = load_model(MT2ForAudioClassification, model)
-        return partial(classify_key, classifier, extractor, transpositions=transpositions)
-    pretrained = load_model(MT2ForPreTraining, model)
-    key_calibration(pretrained)  # refused now rather than for every file
-    return partial(estimate_key, pretrained, extractor, transpositions=transpositions)
+    if isinstance(model, MT2ForPreTraining):
+        key_calibration(model)
+    elif not (isinstance(model, MT2ForAudioClassification) and knows_keys(model.config)):
+        labels = list(model.config.label2id or ())[:3]
+        raise ValueError(f"this model names no keys; its labels are {', '.join(map(str, labels))}, ...")

@@ -1,40 +1,178 @@
-"""Open a published model by folder, Hub name or short name, and tell what it is."""
+"""Open a published model by folder, Hub name or short name, and tell what it is: the one place that does.
+
+A short name is that of a folder of `model_cards/`, which is installed with the package. A path wins over a short name
+if there is a model, so a folder that is called "mt2-small" and holds anything else is in nobody's way.
+"""
 
 import hashlib
 import inspect
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+from transformers.utils import logging
+
 from .configuration_mt2 import MT2Config
 from .feature_extraction import MT2FeatureExtractor
-from .modeling_mt2 import MT2PreTrainedModel
+from .modeling_mt2 import (
+    MT2ForAudioClassification,
+    MT2ForAudioFrameClassification,
+    MT2ForPreTraining,
+    MT2Model,
+    MT2PreTrainedModel,
+)
 from .storage import content_hash
 
 LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 
+ARCHITECTURES: dict[str, type[MT2PreTrainedModel]] = {
+    model_class.__name__: model_class
+    for model_class in (MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification)
+}
 
-def load_model(model_class: type[LoadedModel], folder: str | Path) -> LoadedModel:
-    """Load a published MT2 model for use, and refuse one that is not whole.
+
+def _packaged_models() -> Path:
+    # A part of the package where it is installed; in a checkout (`pip install -e .`) it lies beside modeling_mt2/.
+    package = Path(__file__).parent
+    inside = package / "model_cards"
+    return inside if inside.is_dir() else package.parent / "model_cards"
+
+
+def list_models() -> list[str]:
+    """List the short names of the models that come with the package, for `load` and `--model`."""
+    return sorted(path.parent.name for path in _packaged_models().glob("*/config.json"))
+
+
+def find_model(name: str | Path) -> str:
+    """Return where a model is: its folder, or its Hub name, which is the only one that need not be there.
 
     Args:
-        model_class: `MT2Model`, or `MT2ForPreTraining` for key signatures.
-        folder: folder or Hub name.
+        name: folder, short name (see `list_models`) or Hub name, tried in this order.
+
+    Raises:
+        FileNotFoundError: it can be none of them.
+    """
+    if (Path(name) / "config.json").is_file():
+        return str(name)
+    if name in list_models():
+        return str(_packaged_models() / name)
+    if Path(name).exists():
+        raise FileNotFoundError(f"{name} holds no model: there is no config.json in it")
+    if isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return name
+    raise FileNotFoundError(
+        f"there is no model {name}: give a folder, a model that comes with the package "
+        f"({', '.join(list_models())}), or a Hub name such as USER/NAME"
+    )
+
+
+def load_config(name: str | Path) -> MT2Config:
+    """Load the settings of a model by folder, Hub name or short name.
+
+    Raises:
+        ValueError: it is another kind of model.
+        OSError: nothing is there.
+    """
+    folder = find_model(name)
+    settings, _ = MT2Config.get_config_dict(folder)
+    if settings.get("model_type") != MT2Config.model_type:
+        raise ValueError(f"{name} holds a model of type {settings.get('model_type')!r}, not mt2")
+    return MT2Config.from_pretrained(folder)
+
+
+def load_extractor(name: str | Path) -> MT2FeatureExtractor:
+    """Load the feature extractor that was published with a model, by folder, Hub name or short name."""
+    return MT2FeatureExtractor.from_pretrained(find_model(name))
+
+
+def load_model(
+    model_class: type[LoadedModel],
+    name: str | Path,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LoadedModel:
+    """Load a published MT2 model for use, in evaluation mode, and refuse one that is not whole.
+
+    Args:
+        model_class: such as `MT2Model`, or `MT2ForPreTraining` for key signatures.
+        name: folder, Hub name or short name.
+        device: where to compute (default: the CPU).
+        dtype: of the weights, such as "bfloat16" (default: as they are stored).
 
     Raises:
         ValueError: it holds another kind of model, or lacks weights that the class needs: transformers would fill
-            them with random numbers and only warn.
+            them with random numbers and only warn; or there is no such device or dtype.
         OSError: nothing is there.
     """
-    settings, _ = MT2Config.get_config_dict(folder)
-    if settings.get("model_type") != MT2Config.model_type:
-        raise ValueError(f"{folder} holds a model of type {settings.get('model_type')!r}, not mt2")
-    loaded: Any = model_class.from_pretrained(folder, output_loading_info=True)
+    load_config(name)
+    options: dict[str, Any] = {} if dtype is None else {"dtype": _dtype(dtype)}
+    folder = find_model(name)
+    with _without_progress_bar() if Path(folder).is_dir() else nullcontext():
+        loaded: Any = model_class.from_pretrained(folder, output_loading_info=True, **options)
     model, report = loaded
     lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
     if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")
-    return model.eval()
+        raise ValueError(f"{name} lacks {len(lacking)} weights of {model_class.__name__}, such as {lacking[0]}")
+    return model.eval() if device is None else to_device(model, device).eval()
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    # Of reading the weights, which takes no time; a download shows how far it is.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def load_published(
+    name: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> MT2PreTrainedModel:
+    """Load a model as the class that its config names, so with every head that was published; as `load_model`."""
+    return load_model(published_class(name), name, device, dtype)
+
+
+def published_class(name: str | Path) -> type[MT2PreTrainedModel]:
+    """Return the class of a model as it was published; `MT2Model` where its config does not say."""
+    return ARCHITECTURES.get((load_config(name).architectures or [""])[0], MT2Model)
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f'dtype must be one of floating point, such as "float32" or "bfloat16", got {dtype!r}')
+    return found
+
+
+def default_device(local_rank: int = 0) -> str:
+    """Return the device to compute on where none is asked for: a GPU where there is one.
+
+    Args:
+        local_rank: number of this process among those that share the machine, each of which takes the next GPU.
+    """
+    if torch.cuda.is_available():
+        return f"cuda:{local_rank % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def to_device(model: LoadedModel, device: str | torch.device) -> LoadedModel:
+    """Move a model to a device.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        model.to(torch.device(device))  # type: ignore[arg-type]
+    except (AssertionError, RuntimeError) as refusal:
+        raise ValueError(f"cannot compute on {str(device)!r}: {refusal}") from refusal
+    return model
 
 
 class Provenance(NamedTuple):
@@ -51,22 +189,19 @@ class Provenance(NamedTuple):
     front_end: str
 
 
-def provenance(folder: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
+def provenance(name: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
     """Tell where embeddings come from.
 
     Args:
-        folder: folder or Hub name that both were loaded from.
+        name: folder, Hub name or short name that both were loaded from.
         model: loaded from there.
         extractor: loaded from there.
     """
     known = inspect.signature(MT2FeatureExtractor.__init__).parameters
-    settings = {name: value for name, value in extractor.to_dict().items() if name in known}
+    settings = {key: value for key, value in extractor.to_dict().items() if key in known}
     front_end = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    place = Path(folder)
+    place = Path(find_model(name))
     if not place.is_dir():
-        return Provenance(str(folder), str(getattr(model.config, "_commit_hash", None)), front_end[:12])
+        return Provenance(str(name), str(getattr(model.config, "_commit_hash", None)), front_end[:12])
     weights = "".join(content_hash(path) for path in sorted(place.resolve().glob("*.safetensors")))
     return Provenance(place.resolve().name, hashlib.sha256(weights.encode()).hexdigest()[:12], front_end[:12])
-
-
-DEFAULT_MODEL = Path(__file__).parent / "model_cards" / "mt2-small-key"  # comes with the package

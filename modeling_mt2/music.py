@@ -1,35 +1,12 @@
-"""The words of music: pitch classes, keys, key signatures, the circle of fifths and chords."""
+"""The words of music, in one place for all: pitch classes, keys, key signatures, the circle of fifths, chords.
 
-# Names of the tonics by pitch class, as keys are usually spelt.
-MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
-SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
-KEY_LABELS = tuple(f"{tonic} major" for tonic in MAJOR_TONICS) + tuple(f"{tonic} minor" for tonic in MINOR_TONICS)
-PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-NO_CHORD = "N"
+Pitch classes are numbers of semitones above C, from 0 to 11. A key is written "Eb minor", a chord in Harte's syntax,
+"Eb:min7". A key signature is named by the pitch class of its major key.
+"""
 
+# Pitch classes
 
-def parse_key(label: str) -> tuple[int, str]:
-    """Return pitch class of the tonic and mode of a key such as "Eb minor".
-
-    Raises:
-        ValueError: another form.
-    """
-    tonic, _, mode = label.partition(" ")
-    if mode not in ("major", "minor"):
-        raise ValueError(f"not a key: {label!r}; expected such as 'Eb minor'")
-    return parse_pitch_class(tonic), mode
-
-
-def key_name(tonic: int, mode: str) -> str:
-    """Return the usual name, such as "Eb minor", of the key on a pitch class."""
-    return f"{(MAJOR_TONICS if mode == 'major' else MINOR_TONICS)[tonic % 12]} {mode}"
-
-
-def signature(label: str) -> int:
-    """Return the pitch class of the major key with the same key signature, C = 0."""
-    tonic, mode = parse_key(label)
-    return tonic if mode == "major" else (tonic + 3) % 12
+PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # by note name
 
 
 def parse_pitch_class(name: str) -> int:
@@ -44,20 +21,79 @@ def parse_pitch_class(name: str) -> int:
     return (PITCH_CLASSES[name[0]] + accidentals.count("#") - accidentals.count("b")) % 12
 
 
+# Keys
+
+MODES = ("major", "minor")
+# Names of the tonics by pitch class, as keys are usually spelt.
+MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+KEY_LABELS = tuple(f"{tonic} major" for tonic in MAJOR_TONICS) + tuple(f"{tonic} minor" for tonic in MINOR_TONICS)
+
+
+def parse_key(label: str) -> tuple[int, str]:
+    """Return pitch class of the tonic and mode of a key such as "Eb minor".
+
+    Raises:
+        ValueError: another form.
+    """
+    tonic, _, mode = label.partition(" ")
+    if mode not in MODES:
+        raise ValueError(f"not a key: {label!r}; expected such as 'Eb minor'")
+    return parse_pitch_class(tonic), mode
+
+
+def key_name(tonic: int, mode: str) -> str:
+    """Return the usual name, such as "Eb minor", of the key on a pitch class."""
+    return f"{(MAJOR_TONICS if mode == 'major' else MINOR_TONICS)[tonic % 12]} {mode}"
+
+
+def relative_key(tonic: int, mode: str) -> tuple[int, str]:
+    """Return tonic and mode of the other key with the same signature: of C major, A minor."""
+    return ((tonic + 9) % 12, "minor") if mode == "major" else ((tonic + 3) % 12, "major")
+
+
 def transpose_key(label: str, semitones: int) -> str:
     """Return the key some semitones higher."""
     tonic, mode = parse_key(label)
     return key_name(tonic + semitones, mode)
 
 
-def transpose_chord(label: str, semitones: int) -> str:
-    """Return a chord in Harte's syntax some semitones higher; its bass is relative to the root and stays."""
-    if label == NO_CHORD:
-        return label
-    end = min((label.index(mark) for mark in ":/(" if mark in label), default=len(label))
-    return MAJOR_TONICS[(parse_pitch_class(label[:end]) + semitones) % 12] + label[end:]
+# Key signatures and the circle of fifths
+
+SIGNATURES = tuple(f"{MAJOR_TONICS[pc]} major / {MINOR_TONICS[(pc + 9) % 12]} minor" for pc in range(12))
+PITCH_CLASSES_BY_FIFTHS = [7 * step % 12 for step in range(12)]  # pitch classes of the major keys, from C by fifths
 
 
+def signature(label: str) -> int:
+    """Return the pitch class of the major key with the same key signature as a key such as "Eb minor"."""
+    tonic, mode = parse_key(label)
+    return tonic if mode == "major" else relative_key(tonic, mode)[0]
+
+
+def fifths_between(start: int, end: int) -> int:
+    """Return the steps on the circle of fifths from one pitch class to another, from -5 (flat) to 6 (sharp)."""
+    return (7 * (end - start) + 5) % 12 - 5
+
+
+def camelot(label: str) -> str:
+    """Return the Camelot code that DJs know a key by: "8B" for C major, "8A" for A minor, and by fifths from there.
+
+    Source: Camelot wheel, Mark Davis, Camelot Sound; as used by Mixed In Key.
+    """
+    return f"{(fifths_between(0, signature(label)) + 7) % 12 + 1}{'B' if parse_key(label)[1] == 'major' else 'A'}"
+
+
+def open_key(label: str) -> str:
+    """Return the Open Key code that DJs know a key by: "1d" for C major, "1m" for A minor, and by fifths from there.
+
+    Source: Open Key notation, as used by Traktor (Native Instruments) and beaTunes.
+    """
+    return f"{fifths_between(0, signature(label)) % 12 + 1}{'d' if parse_key(label)[1] == 'major' else 'm'}"
+
+
+# Chords
+
+NO_CHORD = "N"
 # Semitones above the root, by the shorthand of Harte's syntax: root, third, fifth, others.
 QUALITIES = {
     "maj": (0, 4, 7),
@@ -81,6 +117,14 @@ QUALITIES = {
 DEGREES = {"1": 0, "2": 2, "3": 4, "4": 5, "5": 7, "6": 9, "7": 11, "9": 2, "11": 5, "13": 9}
 
 
+def transpose_chord(label: str, semitones: int) -> str:
+    """Return a chord in Harte's syntax some semitones higher; its bass is relative to the root and stays."""
+    if label == NO_CHORD:
+        return label
+    end = min((label.index(mark) for mark in ":/(" if mark in label), default=len(label))
+    return MAJOR_TONICS[(parse_pitch_class(label[:end]) + semitones) % 12] + label[end:]
+
+
 def chord_tones(label: str) -> tuple[list[int], int]:
     """Read a chord in Harte's syntax.
 
@@ -92,6 +136,8 @@ def chord_tones(label: str) -> tuple[list[int], int]:
 
     Raises:
         ValueError: not a chord.
+
+    Source: Harte et al. 2005, Symbolic representation of musical chords, ISMIR.
     """
     if label == NO_CHORD:
         return [], -1
@@ -119,6 +165,3 @@ def _interval(degree: str, label: str) -> int:
     if number not in DEGREES:
         raise ValueError(f"unknown degree {degree!r} in chord {label!r}")
     return (DEGREES[number] + degree.count("#") - degree.count("b")) % 12
-
-
-PITCH_CLASSES_BY_FIFTHS = [7 * step % 12 for step in range(12)]  # pitch classes of the major keys, from C by fifths

@@ -1,13 +1,13 @@
 """Tables of embeddings: npz, Parquet and Arrow files, and folders of Parquet files, one row for every song.
 
-Columns are "file", "seconds", "model", "revision" and "front_end" (see `Provenance`), and one for every vector of
-`SongEmbedding.track`. With windows there are "times" and "windows_mean" and so on; with frames "frames". In npz files,
-"file" is called "files"; there, where rows cannot differ in length, windows of all songs follow one another, and
-"num_windows" says how many each has.
+Columns are "file", "seconds", "model", "revision" and "front_end" (see `Provenance`), and one for every one of
+`SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames". In npz
+files, "file" is called "files"; there, where rows cannot differ in length, windows of all songs follow one another,
+and "num_windows" says how many each has.
 """
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,8 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import _require
 
 from .embed import SongEmbedding
 from .loading import Provenance
+from .options import TABLE_SUFFIXES, VECTORS
 from .storage import atomic_path, write_npz
-
-SUFFIXES = (".npz", ".parquet", ".arrow")
-VECTORS = ("mean", "equivariant", "contrastive")
 
 Row = dict[str, Any]
 
@@ -36,7 +34,7 @@ def make_row(file: str, song: SongEmbedding, source: Provenance, windows: bool =
         windows: keep the vectors of windows.
         frames: keep frame tokens, which must be there.
     """
-    row: Row = {"file": file, "seconds": song.seconds, **source._asdict(), **song.track}
+    row: Row = {"file": file, "seconds": song.seconds, **source._asdict(), **song.vectors}
     if windows:
         row |= {"times": song.times, **{f"windows_{name}": vectors for name, vectors in song.windows.items()}}
     if frames:
@@ -48,15 +46,15 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write rows to a file of the format that its suffix names; it is complete, or not there.
 
     Raises:
-        ValueError: another suffix than `SUFFIXES`.
+        ValueError: another suffix than `TABLE_SUFFIXES`.
         ImportError: pyarrow is missing, which all but npz need.
     """
     if path.suffix == ".npz":
         columns = _npz_columns(rows)
         write_npz(path, files=columns.pop("file"), **columns)
         return
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path.name} must end in one of {', '.join(SUFFIXES)}")
+    if path.suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"{path.name} must end in one of {', '.join(TABLE_SUFFIXES)}")
     arrow = _require("pyarrow", f"writing {path.suffix} files")
     columns = {name: _arrow_column(arrow, [row[name] for row in rows]) for name in rows[0]}
     table = arrow.table(columns)
@@ -109,6 +107,23 @@ class Embeddings:
     source: Provenance
 
 
+def collect_embeddings(songs: Mapping[str, SongEmbedding]) -> Embeddings:
+    """Put embeddings of songs together, by the names of the songs.
+
+    Raises:
+        ValueError: there are none, or they are of different models, or do not say of which.
+    """
+    sources = {song.source for song in songs.values()}
+    if len(sources) != 1:
+        raise ValueError("embeddings of different models cannot be compared" if sources else "there are no embeddings")
+    source = sources.pop()
+    if source is None:
+        raise ValueError("the embeddings do not say which model made them: make them with MusicModel.embed")
+    names = next(iter(songs.values())).vectors
+    vectors = {name: np.stack([song.vectors[name] for song in songs.values()]) for name in names}
+    return Embeddings(list(songs), vectors, source)
+
+
 def read_embeddings(places: Iterable[str | Path]) -> Embeddings:
     """Read the songs' vectors of tables, as one.
 
@@ -147,7 +162,7 @@ def _read(path: Path) -> Embeddings:
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno:  # of the disk, not of what is on it
             raise
-        raise ValueError(f"{path} is torn, or no table of embeddings: {error}") from error
+        raise ValueError(f"{path} is damaged, or not a table of embeddings: {error}") from error
     if len(sources) > 1:
         raise ValueError(f"embeddings of different models cannot be compared: {path} holds {sorted(sources)}")
     return Embeddings(files, vectors, sources.pop() if sources else Provenance("", "", ""))

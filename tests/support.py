@@ -125,7 +125,7 @@ def here(*arguments, cwd=None) -> subprocess.CompletedProcess:
 
 def log_of(run: Path) -> list[dict]:
     """Return what a run logged, but for what differs when it is repeated."""
-    entries = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    entries = json.loads((run / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     return [{name: value for name, value in entry.items() if name not in NOT_REPEATED} for entry in entries]
 
 

@@ -23,11 +23,10 @@ from listening import (
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mt2_music.loading import DEFAULT_MODEL
-from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, SIGNATURES
+from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, PITCH_CLASSES_BY_FIFTHS, SIGNATURES
+from mt2_music.options import DEFAULT_MODEL, VECTORS
 from mt2_music.similar import nearest
-from mt2_music.tables import Embeddings, VECTORS
-from mt2_music.music import PITCH_CLASSES_BY_FIFTHS
+from mt2_music.tables import Embeddings
 from mt2_music.train.plots.pictures import plot_profile, plot_self_similarity
 
 HERE = Path(__file__).parent
@@ -124,7 +123,7 @@ def build(model: str | Path) -> gr.Blocks:
     """Load a model and lay out the page.
 
     Args:
-        model: folder or Hub name of a published model that names keys.
+        model: folder, Hub name or short name of a published model that names keys.
 
     Raises:
         ValueError: the model does not name keys, or the index is of another model.
@@ -187,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("MT2_MODEL", DEFAULT_MODEL),
-        help="folder or Hub name of a model that names keys (default: $MT2_MODEL, or the one in the package)",
+        help="folder, Hub name or short name of a model that names keys (default: $MT2_MODEL, or the one in the package)",
     )
     parser.add_argument("--port", type=int, help="default: $GRADIO_SERVER_PORT, or the first free one from 7860")
     arguments = parser.parse_args(argv)

@@ -13,14 +13,14 @@ import soundfile
 from listening import Listener
 from tqdm import tqdm
 
-from mt2_music.loading import DEFAULT_MODEL
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.tables import make_row, write_table
 from mt2_music.train.synth import Score, compose, draw_programs, find_soundfont, humanised, play_soundfont
 from mt2_music.train.synth.render import families
 
 HERE = Path(__file__).parent
 NUM_SONGS, SONG_SECONDS, SEED = 60, 20.0, 8
-EXAMPLES_RATE = 16000  # what the model hears
+EXAMPLES_RATE = 16000  # of the model
 OGG_COMPRESSION = 0.8  # of 0 to 1
 
 

@@ -6,19 +6,19 @@ Shapes: T frames, W windows, D hidden size.
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music import MT2Config, MT2FeatureExtractor
-from mt2_music.keys import DEFAULT_TRANSPOSITIONS
 from mt2_music.embed import SongEmbedding, embed_audio
-from mt2_music.loading import load_model, provenance
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
 from mt2_music.keys import KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
+from mt2_music.loading import load_config, load_extractor, load_model, provenance
+from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
 from mt2_music.music import KEY_LABELS
-from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel, WINDOWS_PER_CHUNK
+from mt2_music.options import DEFAULT_TRANSPOSITIONS
 from mt2_music.tables import Embeddings, read_embeddings
 from mt2_music.train.plots.pictures import self_similarity
 
@@ -37,7 +37,7 @@ class Heard:
         signatures: key signature profile around every second, (seconds, 12), index = pitch class of the major key.
         triads: probabilities of `KEY_LABELS` in short windows, (W, 24).
         similarity: of the song with itself, as `self_similarity` returns it.
-        vectors: embeddings (D,) by the names in `mt2_music.tables.VECTORS`.
+        vectors: embeddings (D,) by the names in `mt2_music.options.VECTORS`.
         seconds: how much was heard.
         cut: whether the song is longer than that.
     """
@@ -55,7 +55,7 @@ class Listener:
     """A published model that names keys.
 
     Args:
-        folder: folder or Hub name, as `mt2_music.train.key` makes it.
+        folder: folder, Hub name or short name, as `mt2_music.train.key` makes it.
 
     Raises:
         ValueError: the model does not name the 24 keys, or is not calibrated.
@@ -63,9 +63,9 @@ class Listener:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        if not knows_keys(MT2Config.from_pretrained(folder)):
+        if not knows_keys(load_config(folder)):
             raise ValueError(f"{folder} does not name keys: `python -m mt2_music.train.key` teaches it")
-        self.extractor = MT2FeatureExtractor.from_pretrained(folder)
+        self.extractor = load_extractor(folder)
         self.classifier = load_model(MT2ForAudioClassification, folder)
         self.pretrained = load_model(MT2ForPreTraining, folder)
         self.calibration = key_calibration(self.pretrained)
@@ -105,7 +105,7 @@ class Listener:
             np.stack([rotate_to_c(profile, self.calibration).numpy() for profile in signatures]),
             self._in_windows(self.classifier, features, window, TRIAD_HOP_SECONDS).numpy(),
             self_similarity(torch.from_numpy(song.frames)),
-            song.track,
+            song.vectors,
             song.seconds,
             cut,
         )
@@ -119,12 +119,13 @@ class Listener:
         """Hear every moment by itself: probabilities (W, 12) of signatures, or (W, 24) of keys in `KEY_LABELS`."""
         hop = round(hop_seconds * self.extractor.frame_rate)
         heard = []
+        numbers: Any = model.config.label2id
         for some in windows(features, length, hop).split(WINDOWS_PER_CHUNK):
             outputs = model(some)
             if model is self.pretrained:
                 heard.append(outputs.key_signature_profile)
             else:
-                places = [model.config.label2id[label] for label in KEY_LABELS]
+                places = [numbers[label] for label in KEY_LABELS]
                 heard.append(outputs.logits.softmax(-1)[:, places])
         return torch.cat(heard)
 
@@ -157,7 +158,8 @@ def read_start(file: Path, sampling_rate: int) -> tuple[np.ndarray, bool]:
     """
     limit = MAX_SECONDS * sampling_rate
     blocks, length = [np.zeros(0, np.float32)], 0
-    with closing(read_blocks(file, sampling_rate)) as decoded:
+    reader: Any = read_blocks(file, sampling_rate)
+    with closing(reader) as decoded:
         for block in decoded:
             blocks.append(block)
             length += len(block)

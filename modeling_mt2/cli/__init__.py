@@ -1,17 +1,22 @@
-"""The `mt2` command: keys, embeddings and likeness of sound files. One file a command, imported when it is called."""
+"""The `mt2` command: keys, embeddings and similarity of sound files. One file a command, imported when it is called.
+
+Commands import what they need when they run, so that `mt2 --help` and `mt2 key --help` answer at once.
+"""
 
 import argparse
 import sys
 from importlib import import_module
 
+from mt2_music.options import DEFAULT_MODEL
+
 # Name, summary for `mt2 --help`, and how many files the command takes, if any.
 COMMANDS: dict[str, tuple[str, str | None]] = {
-    "key": ("estimate keys", "+"),
-    "embed": ("write embeddings to a file, or to a folder", "*"),
-    "index": ("the same, for a collection and `mt2 similar`", "*"),
-    "similar": ("find songs that are like a song", "+"),
+    "key": ("name the keys of songs", "+"),
+    "embed": ("write embeddings of songs to a file or a folder", "*"),
+    "index": ("the same, for a collection that `mt2 similar` searches", "*"),
+    "similar": ("find the songs of an index that are most similar to a song", "+"),
     "export": ("write a model to an ONNX file", None),
-    "doctor": ("tell what this environment has and lacks", None),
+    "doctor": ("check what is installed and what does not work", None),
 }
 MODULES = {"index": "embed"}  # where a command is not in the file of its name
 
@@ -19,28 +24,26 @@ MODULES = {"index": "embed"}  # where a command is not in the file of its name
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
     words = sys.argv[1:] if argv is None else argv
+    if hasattr(sys.stdout, "reconfigure"):  # a name of a song that a terminal of Windows cannot show must not end it
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__.partition(".")[0] + ".")
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name, (summary, files) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if name not in words[:1]:
-            continue  # its module, and all that it imports, is not needed
+            continue  # its module is not needed
         module = import_module(f"mt2_music.cli.{MODULES.get(name, name)}")
-        command.description = module.run.__doc__
+        command.description = module.run.__doc__.partition("\n")[0]
         if files:
             command.add_argument("files", nargs=files, metavar="FILE", help="wav, flac, ogg, mp3; folders; globs")
             command.add_argument(
                 "--model",
-                default=None,
-                help="folder, Hub name or short name of a published model (default: mt2-small-key)",
+                default=DEFAULT_MODEL,
+                help="folder, Hub name or short name of a published model (default: %(default)s)",
             )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     arguments = parser.parse_args(words)
-    if getattr(arguments, "model", "") is None:
-        from mt2_music.loading import DEFAULT_MODEL
-
-        arguments.model = DEFAULT_MODEL
     try:
         return arguments.run(arguments)
     except (OSError, ValueError, ImportError) as error:

@@ -1,12 +1,10 @@
-"""`mt2 doctor`: what this environment has and lacks."""
+"""`mt2 doctor`: what is installed, and what does not work."""
 
 import argparse
 import json
 import platform
 import sys
 from importlib import metadata
-
-from mt2_music.doctor import examine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print versions, and what is broken; return 1 when something is."""
+    """Check what is installed and what does not work.
+
+    Returns:
+        0, or 1 when something does not work.
+    """
     import torch
+
+    from mt2_music.doctor import examine
 
     rows = examine()
     system = {

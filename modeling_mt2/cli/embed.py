@@ -11,17 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from mt2_music.archive import ArchiveWriter, check_output, check_settings, each_file, finished_files, write_failures
-from mt2_music.audio_datasets import audio_column, load_named_dataset, open_stream
-from mt2_music.audio_files import audio_files, named
-from mt2_music.embed import embed_audio
-from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.loading import load_model, provenance
-from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
-from mt2_music.tables import SUFFIXES, make_row
+from mt2_music.options import TABLE_SUFFIXES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,30 +21,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         type=Path,
-        help=f"file ({', '.join(SUFFIXES)}), or a folder of Parquet files for an archive, which can go on",
+        help=f"file ({', '.join(TABLE_SUFFIXES)}); or, for large collections, a folder of Parquet files, which an "
+        "interrupted run continues",
     )
     parser.add_argument("--windows", action="store_true", help="also the vectors of all windows, with their times")
     parser.add_argument("--frames", action="store_true", help="also every frame")
     parser.add_argument("--hop", type=float, metavar="SECONDS", help="between windows (default: their length)")
-    parser.add_argument("--batch_size", type=int, default=WINDOWS_PER_CHUNK, help="windows at once: %(default)s")
+    parser.add_argument("--batch_size", type=int, help="windows at once: changes speed and memory, and no result")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps (default: a GPU where there is one)")
     parser.add_argument("--shards", type=int, default=1, help="into how many shares the files are divided")
-    parser.add_argument("--shard", type=int, default=0, help="which share is this one's, from 0")
-    parser.add_argument("--dataset", help="take the sounds of a `datasets` data set, by name or path")
+    parser.add_argument("--shard", type=int, default=0, help="which share to embed, from 0")
+    parser.add_argument("--dataset", help="embed the audio of a `datasets` data set, by name or path")
     parser.add_argument("--split", default="train", help="of the data set (default: %(default)s)")
     parser.add_argument("--audio_column", default="audio", help="of the data set (default: %(default)s)")
     parser.add_argument("--streaming", action="store_true", help="read the data set as a stream")
-    parser.add_argument("--json", action="store_true", help="print what became of every file")
+    parser.add_argument("--json", action="store_true", help="print one list of objects: what was done with every file")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the embeddings of all readable files.
+    """Write embeddings of songs to a file or a folder.
 
     Returns:
-        0 when all could be used, 1 when some could not.
+        0 when all files could be used, 1 when some could not.
 
     Raises:
-        ValueError: nothing can be done: of arguments, output or model.
+        ValueError: options, output or model cannot be used.
     """
     shard, shards, device = _share(arguments)
     with wait_for_all_processes():
@@ -67,6 +58,8 @@ def wait_for_all_processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    import torch
+
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
     try:
         yield
@@ -76,29 +69,32 @@ def wait_for_all_processes() -> Iterator[None]:
 
 
 def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) -> int:
+    import numpy as np
+
+    from mt2_music.archive import (
+        ArchiveWriter,
+        check_output,
+        check_settings,
+        each_file,
+        finished_files,
+        write_failures,
+    )
+    from mt2_music.music_model import load
+    from mt2_music.tables import make_row
+
     output = arguments.output
     to_folder = check_output(output, shards)
-    model = load_model(MT2Model, arguments.model)
-    try:
-        model.to(torch.device(device))  # type: ignore[arg-type]
-    except (AssertionError, RuntimeError) as refusal:
-        raise ValueError(f"cannot compute on {device!r}: {refusal}") from refusal
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    source = provenance(arguments.model, model, extractor)
-    embed = partial(
-        embed_audio,
-        model,
-        extractor,
-        hop_seconds=arguments.hop,
-        frames=arguments.frames,
-        batch_size=arguments.batch_size,
-    )
-    second = np.zeros(extractor.sampling_rate, np.float32)
-    embed(second, extractor.sampling_rate)  # options are refused once, not per file
+    model = load(arguments.model, device)
+    options: dict[str, Any] = {"hop_seconds": arguments.hop, "frames": arguments.frames}
+    if arguments.batch_size is not None:
+        options["batch_size"] = arguments.batch_size
+    embed: Any = partial(model.embed, **options)
+    rate = model.extractor.sampling_rate
+    embed(np.zeros(rate, np.float32), rate)  # options are refused once, and not for every file
     done: set[str] = set()
     if to_folder:
         check_settings(output, {"hop": arguments.hop, "windows": arguments.windows, "frames": arguments.frames})
-        done = finished_files(output, source)
+        done = finished_files(output, model.source)
 
     table = ArchiveWriter(output, f"{shard:05d}-of-{shards:05d}" if to_folder else None)
     results: list[dict[str, Any]] = [{"file": name, "finished": True} for name in sorted(done)]
@@ -107,7 +103,7 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
             results.append({"file": name, "error": error})
         else:
             results.append({"file": name, "seconds": round(song.seconds, 3)})
-            table.add(make_row(name, song, source, arguments.windows, arguments.frames))
+            table.add(make_row(name, song, model.source, arguments.windows, arguments.frames))
     table.write()
     failures = [result for result in results if "error" in result]
     report = output / f"failures-{table.share}.csv" if to_folder else output.with_suffix(".failures.csv")
@@ -128,18 +124,22 @@ def _share(arguments: argparse.Namespace) -> tuple[int, int, str]:
     )
     device = arguments.device
     if device == "auto":
-        device = "mps" if torch.backends.mps.is_available() else "cpu"
-        if torch.cuda.is_available():
-            device = f"cuda:{local % torch.cuda.device_count()}"
+        from mt2_music.loading import default_device
+
+        device = default_device(local)
     return arguments.shard * world + rank, arguments.shards * world, device
 
 
 def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[str]) -> Any:
-    """Return the sounds of this share that are not done yet: a list, or an iterator over a stream."""
+    """Return the names and songs of this share that are not done yet: a list, or an iterator over a stream."""
+    from mt2_music.audio_datasets import audio_column, load_named_dataset, open_stream
+    from mt2_music.audio_files import audio_files, printable_names
+
     if bool(arguments.files) == bool(arguments.dataset):
         raise ValueError("give files or --dataset")
     if not arguments.dataset:
-        return [(name, path) for name, path in named(audio_files(arguments.files))[shard::shards] if name not in done]
+        files = printable_names(audio_files(arguments.files))[shard::shards]
+        return [(name, path) for name, path in files if name not in done]
     open_dataset = open_stream if arguments.streaming else load_named_dataset
     cells = audio_column(open_dataset(arguments.dataset, arguments.split), arguments.audio_column)
     place = f"{arguments.dataset} {arguments.split} row"

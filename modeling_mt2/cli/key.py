@@ -2,14 +2,10 @@
 
 import argparse
 import json
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from mt2_music.archive import each_file
-from mt2_music.audio_files import audio_files, named
-from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.keys import DEFAULT_TRANSPOSITIONS, key_estimator
+from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +20,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the key of every readable file; from a model that was not taught keys, the key signature."""
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
-    hear = key_estimator(arguments.model, extractor, arguments.transpositions)
-    hear(
-        np.zeros(extractor.sampling_rate, np.float32), extractor.sampling_rate
-    )  # options are refused once, not per file
+    """Name the keys of songs; a model that was not taught keys names the key signatures.
+
+    Returns:
+        0 when all files could be used, 1 when some could not.
+
+    Raises:
+        ValueError: options or the model cannot be used.
+    """
+    import numpy as np
+
+    from mt2_music.archive import each_file
+    from mt2_music.audio_files import audio_files, printable_names
+    from mt2_music.music_model import load
+
+    model = load(arguments.model, device="cpu")
+    name_key = partial(model.key, transpositions=arguments.transpositions)
+    rate = model.extractor.sampling_rate
+    name_key(np.zeros(rate, np.float32), rate)  # options are refused once, and not for every file
     results: list[dict[str, Any]] = []
-    for file, estimate, error in each_file(named(audio_files(arguments.files)), hear):
+    for file, estimate, error in each_file(printable_names(audio_files(arguments.files)), name_key):
         if estimate is None:
             results.append({"file": file, "error": error})
             continue
         result: dict[str, Any] = {"file": file, "signature": estimate.signature}
         if estimate.key is not None:
-            result["key"] = estimate.key
+            result |= {"key": estimate.key, "camelot": estimate.camelot, "open_key": estimate.open_key}
         result["profile"] = [round(float(value), 6) for value in estimate.profile]
         results.append({**result, "confidence": round(estimate.confidence, 6)})
         if not arguments.json:

@@ -170,7 +170,7 @@ def test_settings_survive_saving_and_hold_no_arrays(tmp_path):
     extractor.save_pretrained(tmp_path)
     again = MT2FeatureExtractor.from_pretrained(tmp_path)
     assert again.to_dict() == extractor.to_dict()
-    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["num_mel_bins"] == 64
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8"))["num_mel_bins"] == 64
     assert np.array_equal(frames(again, song(2)), frames(extractor, song(2)))
 
 

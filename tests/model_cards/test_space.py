@@ -22,8 +22,8 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-from mt2_music.loading import DEFAULT_MODEL
 from mt2_music.music import KEY_LABELS, PITCH_CLASSES_BY_FIFTHS
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.similar import nearest
 from mt2_music.tables import VECTORS
 from mt2_music.train.synth import compose, find_soundfont, play_additive
@@ -66,7 +66,7 @@ def server(space, tmp_path):
     try:
         deadline = time.monotonic() + START_SECONDS
         while not answers(port):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")[-3000:]
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -121,7 +121,7 @@ def test_an_indexed_song_rendered_again_is_its_own_nearest(space, listener, inde
         pytest.skip("no SoundFont can be played here: the index was rendered with one")
     for number in (5, 40):
         name, samples = space.build_index.indexed_song(number, soundfont, RATE)
-        vectors = listener.embed(samples).track
+        vectors = listener.embed(samples).vectors
         for token in VECTORS:
             (found, cosine), (_, next_cosine) = nearest(index, vectors[token], token, 2)
             assert found == name and cosine > 0.99 and next_cosine < cosine
@@ -162,7 +162,7 @@ def test_a_long_song_is_cut_and_the_page_says_so(space, listener, tmp_path, monk
 def test_a_bad_file_gives_its_reason(listener, tmp_path, content, reason):
     path = tmp_path / "bad.wav"
     if content == "text":
-        path.write_text("no audio")
+        path.write_text("no audio", encoding="utf-8")
     else:
         soundfile.write(path, np.zeros(0), RATE)
     with pytest.raises(ValueError, match=reason):
@@ -180,10 +180,10 @@ def test_windows_are_full_and_around_their_moment(space):
 
 
 def test_the_folder_is_a_space():
-    _, metadata, _ = (SPACE / "README.md").read_text().split("---\n", 2)
+    _, metadata, _ = (SPACE / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     settings = yaml.safe_load(metadata)
     assert settings["sdk"] == "gradio" and (SPACE / settings["app_file"]).is_file() and settings["models"]
-    written = {Requirement(line) for line in (SPACE / "requirements.txt").read_text().splitlines()}
+    written = {Requirement(line) for line in (SPACE / "requirements.txt").read_text(encoding="utf-8").splitlines()}
     needed = {Requirement(line) for line in requires("mt2-music") if "extra" not in line}
     assert needed <= written  # the package lies there as a folder, which brings no requirements
     assert 0 < (SPACE / "index.npz").stat().st_size < 200e3
@@ -200,7 +200,7 @@ def test_the_page_in_a_browser(space, listener, server, page, tmp_path):
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     good, bad = tmp_path / "song.wav", tmp_path / "bad.wav"
     soundfile.write(good, *soundfile.read(next(path for path in space.app.EXAMPLES if "sharp" in path.stem)))
-    bad.write_text("no audio")
+    bad.write_text("no audio", encoding="utf-8")
 
     def listen_to(file: Path) -> None:
         page.set_input_files("input[type=file]", file)

@@ -221,7 +221,7 @@ def test_a_broken_run_goes_on_and_a_torn_part_is_written_again(
     capsys.readouterr()
     assert main([*embed, str(songs)]) == 1
     output = capsys.readouterr()
-    assert "torn" in output.err
+    assert "damaged" in output.err
     finished = [row["file"] for row in json.loads(output.out) if row.get("finished")]
     assert len(finished) == 2
     assert whole.stat().st_mtime_ns == before
@@ -309,8 +309,8 @@ def test_embeddings_of_two_models_are_never_mixed(published, songs, tmp_path, ca
         {name: 1.001 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"}
     )
     front_end = shutil.copytree(published, tmp_path / "front" / published.name)
-    settings = json.loads((front_end / "preprocessor_config.json").read_text())
-    (front_end / "preprocessor_config.json").write_text(json.dumps({**settings, "cqt_power": 0.6}))
+    settings = json.loads((front_end / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (front_end / "preprocessor_config.json").write_text(json.dumps({**settings, "cqt_power": 0.6}), encoding="utf-8")
     file, tables = str(songs / "0.flac"), []
     for index, model in enumerate((published, other, front_end)):
         tables.append(tmp_path / f"{index}.parquet")
@@ -416,7 +416,7 @@ def test_tables_are_refused_when_they_are_none(tmp_path, name):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(b"no table")
-    with pytest.raises(ValueError, match="torn, or no table"):
+    with pytest.raises(ValueError, match="damaged, or not a table"):
         read_embeddings([tmp_path / name])
     with pytest.raises(FileNotFoundError):
         read_embeddings([tmp_path / f"missing-{name}"])
@@ -426,7 +426,7 @@ def test_tables_are_refused_when_they_are_none(tmp_path, name):
 
 
 def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
-    embedding = SongEmbedding({"mean": np.ones(3, np.float32)}, {}, np.zeros((1, 2)), None, 1.0)
+    embedding = SongEmbedding({"mean": np.ones(3, np.float32)}, {}, np.zeros((1, 2)), 1.0)
     rows = [make_row("a.wav", embedding, Provenance("m", "r", "f"))]
     path = tmp_path / "x.npz"
     write_table(path, rows)
@@ -448,10 +448,12 @@ def test_doctor_says_what_works_and_names_what_is_broken(tmp_path, capsys):
     assert "soundfile" in told
     assert "mp3 files" in told
     (tmp_path / "torchaudio").mkdir()
-    (tmp_path / "torchaudio" / "__init__.py").write_text("raise OSError('libc10_cuda.so: cannot open shared object')")
+    (tmp_path / "torchaudio" / "__init__.py").write_text(
+        "raise OSError('libc10_cuda.so: cannot open shared object')", encoding="utf-8"
+    )
     (tmp_path / "torchaudio-9.9.dist-info").mkdir()
     (tmp_path / "torchaudio-9.9.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torchaudio\nVersion: 9.9\n"
+        "Metadata-Version: 2.1\nName: torchaudio\nVersion: 9.9\n", encoding="utf-8"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "mt2_music.cli", "doctor", "--json"]

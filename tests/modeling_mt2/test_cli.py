@@ -26,7 +26,7 @@ def files(tmp_path):
         good.append(str(tmp_path / f"song {index}.flac"))
         soundfile.write(good[-1], song(index, 5.0), rate)
     bad = [str(tmp_path / name) for name in ("missing.wav", "text.ogg", "empty.wav", "folder.mp3", "headerless.raw")]
-    (tmp_path / "text.ogg").write_text("no audio")
+    (tmp_path / "text.ogg").write_text("no audio", encoding="utf-8")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
     (tmp_path / "folder.mp3").mkdir()
     (tmp_path / "headerless.raw").write_bytes(bytes(1000))
@@ -149,7 +149,7 @@ def test_a_model_that_is_not_whole_is_refused(published, tmp_path, files, capsys
         output = ["-o", str(tmp_path / "x.npz")] if command == "embed" else []
         assert main([command, files[0][0], "--model", str(folder), *output]) == 2
         assert "lacks" in capsys.readouterr().err
-    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     assert main(["key", files[0][0], "--model", str(folder)]) == 2
     assert "not mt2" in capsys.readouterr().err
 

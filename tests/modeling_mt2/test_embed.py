@@ -52,9 +52,9 @@ def test_a_song_is_what_the_model_makes_of_the_whole(model, extractor, file):
     embedding = embed_audio(model, extractor, file, frames=True)
     with torch.no_grad():
         whole = model(**extractor(str(file), return_tensors="pt"))
-    assert np.allclose(embedding.track["mean"], whole.pooler_output[0], atol=1e-5)
-    assert np.allclose(embedding.track["equivariant"], whole.equivariant_embeds[0], atol=1e-5)
-    assert np.allclose(embedding.track["contrastive"], whole.contrastive_embeds[0], atol=1e-5)
+    assert np.allclose(embedding.mean, whole.pooler_output[0], atol=1e-5)
+    assert np.allclose(embedding.equivariant, whole.equivariant_embeds[0], atol=1e-5)
+    assert np.allclose(embedding.contrastive, whole.contrastive_embeds[0], atol=1e-5)
     assert np.allclose(embedding.frames, whole.last_hidden_state[0], atol=1e-5)
     assert embedding.seconds == soundfile.info(file).frames / RATE
 
@@ -75,7 +75,7 @@ def test_windows_cover_the_song_and_their_mean_is_its_vector(model, extractor, f
     assert np.allclose(embedding.windows["mean"][-1], last, atol=1e-5)
     num_frames = np.minimum(length, features.shape[1] - np.round(starts * extractor.frame_rate))
     mean = np.average(embedding.windows["contrastive"], axis=0, weights=num_frames)
-    assert np.allclose(embedding.track["contrastive"], mean, atol=1e-5)
+    assert np.allclose(embedding.contrastive, mean, atol=1e-5)
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.05, 1.024, 1.0241, 3.0])
@@ -84,11 +84,11 @@ def test_lengths_around_a_window(model, extractor, seconds):
     embedding = embed_audio(model, extractor, waveform, RATE, frames=True)
     assert len(embedding.frames) == len(waveform) // extractor.hop_length + 1
     assert len(embedding.times) == -(-len(embedding.frames) // model.config.max_frames)
-    assert np.isfinite(embedding.track["mean"]).all()
+    assert np.isfinite(embedding.mean).all()
 
 
 def test_neither_batches_nor_the_form_of_the_audio_change_a_thing(model, extractor, file, monkeypatch):
-    want = embed_audio(model, extractor, str(file)).track
+    want = embed_audio(model, extractor, str(file)).vectors
     waveform, _ = soundfile.read(file, dtype="float32")
     monkeypatch.setattr("mt2_music.embed.BLOCK_SECONDS", 0.7)
     for audio, rate in (
@@ -100,12 +100,12 @@ def test_neither_batches_nor_the_form_of_the_audio_change_a_thing(model, extract
         ({"bytes": None, "path": str(file)}, None),
         ({"bytes": file.read_bytes(), "path": None}, None),
     ):
-        got = embed_audio(model, extractor, audio, rate, batch_size=2).track
+        got = embed_audio(model, extractor, audio, rate, batch_size=2).vectors
         assert all(np.allclose(got[name], want[name], atol=1e-5) for name in want), type(audio)
 
 
 def test_transposed_music_is_another_harmony(model, extractor, file):
-    plain, up = (embed_audio(model, extractor, file, transposition=shift).track for shift in (0, 3))
+    plain, up = (embed_audio(model, extractor, file, transposition=shift).vectors for shift in (0, 3))
     with torch.no_grad():
         want = model(**extractor(str(file), return_tensors="pt"), transposition=3).equivariant_embeds[0]
     assert np.allclose(up["equivariant"], want, atol=1e-5)
@@ -138,7 +138,8 @@ def test_memory_does_not_grow_with_the_song(published, tmp_path):
     code = r"""
 import re, sys, numpy as np, soundfile
 from mt2_music import MT2FeatureExtractor, MT2Model
-from mt2_music.embed import embed_audio, load_model
+from mt2_music.embed import embed_audio
+from mt2_music.loading import load_model
 model, extractor = load_model(MT2Model, sys.argv[1]), MT2FeatureExtractor.from_pretrained(sys.argv[1])
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024
 for minutes in (2, 30):
@@ -159,7 +160,7 @@ def test_batches_of_files_for_other_engines(published, music_folder, file):
     batch = embed({"file": np.array([str(file), str(bad)]), "number": np.array([1, 2])})
     assert {"file", "number", "seconds", "mean", "equivariant", "contrastive", "error", "model"} < batch.keys()
     want = embed_audio(embed.model, MT2FeatureExtractor.from_pretrained(published), file)
-    assert np.array_equal(batch["mean"][0], want.track["mean"])
+    assert np.array_equal(batch["mean"][0], want.mean)
     assert batch["error"][0] == ""
     assert "missing.wav" in batch["error"][1]
     assert np.isnan(batch["mean"][1]).all()

@@ -169,7 +169,9 @@ def test_a_file_stands_alone(classifier, waveform_file, features_file):
     assert (metadata["model"], metadata["input"]) == ("tempo", "waveform")
     assert (metadata["sampling_rate"], metadata["hop_length"]) == ("16000", "512")
     assert json.loads(metadata["labels"]) == ["slow", "middling", "fast"]
-    assert json.loads(metadata["front_end"]) == json.loads((classifier / "preprocessor_config.json").read_text())
+    assert json.loads(metadata["front_end"]) == json.loads(
+        (classifier / "preprocessor_config.json").read_text(encoding="utf-8")
+    )
     assert [session.get_inputs()[0].name, *session.get_inputs()[0].shape] == ["waveform", "batch", "samples"]
     metadata = onnxruntime.InferenceSession(str(features_file)).get_modelmeta().custom_metadata_map
     assert metadata["input"] == "features"
@@ -258,7 +260,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_no_file(encoder, tmp_path
     with pytest.raises(ValueError, match="waveform, features"):
         export_onnx(encoder, path, input="notes")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     assert main(["export", str(tmp_path / "other"), str(path)]) == 2
     assert "not mt2" in capsys.readouterr().err
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)

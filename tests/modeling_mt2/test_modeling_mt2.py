@@ -340,7 +340,7 @@ def test_config_and_extractor_fit_and_paper_is_the_published_architecture(tmp_pa
     MT2Config(class_tokens=["contrastive"], key_calibration=3.25, pooling="contrastive").save_pretrained(tmp_path)
     again = MT2Config.from_pretrained(tmp_path)
     assert (again.class_tokens, again.key_calibration, again.pooling) == (["contrastive"], 3.25, "contrastive")
-    assert "AutoModelForPreTraining" in json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert "AutoModelForPreTraining" in json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_the_test_above_can_fail(tmp_path, files, circle, wrong):
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     for folder in {tmp_path, *(path.parent for path in tmp_path.rglob("*.py")), tmp_path / "train"}:
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").touch()

@@ -14,7 +14,10 @@ FOLDERS = {
     "modeling_mt2": "mt2_music",
     "feature_extraction": "mt2_music/feature_extraction",
     "train": "mt2_music/train",
-    "model_cards/mt2-small-key": "mt2_music/model_cards/mt2-small-key",  # of the models, the command's own alone
+    **{
+        f"model_cards/{path.name}": f"mt2_music/model_cards/{path.name}"
+        for path in (ROOT / "model_cards").glob("mt2-*")
+    },
 }
 
 

@@ -15,13 +15,13 @@ from support import RATE, tone
 def test_the_demo_takes_a_folder_of_ones_own(music_folder, tmp_path, capsys, caplog):
     folder = shutil.copytree(music_folder, tmp_path / "mine")
     (folder / "corrupt.ogg").write_bytes(next(folder.rglob("*.ogg")).read_bytes()[:500])
-    (folder / "notes.txt").write_text("text")
+    (folder / "notes.txt").write_text("text", encoding="utf-8")
     soundfile.write(folder / "empty.wav", np.zeros(0), RATE)
     soundfile.write(folder / "short.wav", tone(440, 0.3), RATE)
     output = tmp_path / "demo"
     with caplog.at_level("INFO"):
         main(["--audio", str(folder), "--output", str(output), "--train", "--max_steps", "2"])
-    left_out = json.loads((output / "run" / "left_out.json").read_text())
+    left_out = json.loads((output / "run" / "left_out.json").read_text(encoding="utf-8"))
     names = {"corrupt.ogg", "notes.txt", "empty.wav", "short.wav"}
     assert {item["name"].rsplit("/")[-1] for item in left_out} == names
     assert all(name in caplog.text for name in names)
@@ -36,7 +36,7 @@ def test_the_published_model_names_the_keys_of_composed_songs(tmp_path, capsys):
     main(["--output", str(tmp_path)])
     table = capsys.readouterr().out
     assert "Db major" in table and "loading the published folder" in table
-    right = float(json.loads((tmp_path / "result.json").read_text())["right"].split("%")[0])
+    right = float(json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["right"].split("%")[0])
     assert right > 70  # of 24; by chance 8.3
 
 

@@ -1,8 +1,11 @@
-"""Fill the card of a published model: `python -m mt2_music.train.card model_cards/NAME --results results.json`.
+"""Write the cards of published models: `python -m mt2_music.train.card model_cards/NAME --results results.json`.
 
 Everything a card says comes from files in the model's folder: what it was trained on (training.json), what the
 benchmark measured (results.json, copied there by this command together with the scores of other models beside it), and
-which test pieces it hears wrong. With `--corpus` and `--songs` the pictures are drawn anew.
+which test pieces it gets wrong. All scores go to results.md beside the card. With `--corpus` and `--songs` the
+pictures are drawn anew. `--readme README.md` also writes README's claim and table, from the results of all folders:
+
+    python -m mt2_music.train.card model_cards/mt2-small model_cards/mt2-small-key --readme README.md
 """
 
 import argparse
@@ -14,8 +17,9 @@ from pathlib import Path
 
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.probing.report.report import load_results
-from mt2_music.train.publish.card import fill_card
-from mt2_music.train.publish.facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE
+from mt2_music.train.publish.card import title_of, write_card
+from mt2_music.train.publish.facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, read_json
+from mt2_music.train.publish.readme import fill_readme
 
 logger = logging.getLogger(__name__)
 
@@ -23,35 +27,70 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     """Fill a card; return 0, or 2 when nothing was changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of a published model")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folder of a published model")
     parser.add_argument("--results", type=Path, nargs="+", help="files of probing.run: this model's and others'")
+    parser.add_argument("--readme", type=Path, help="file whose claim and table of models are written anew")
     parser.add_argument("--layers", type=Path, help="file of probing.run with --layers, for the picture by layer")
-    parser.add_argument("--corpus", type=Path, help="rendered corpus whose test pieces are heard")
+    parser.add_argument("--corpus", type=Path, help="rendered corpus; keys of its test pieces are estimated")
     parser.add_argument("--songs", type=Path, help="folder of real recordings, one folder for each album or kind")
     parser.add_argument("--run", type=Path, help="output folder of the training run")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folder = arguments.model
+    material = (arguments.results, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
     try:
-        if not (folder / FACTS_FILE).is_file():
-            raise FileNotFoundError(f"{folder} holds no {FACTS_FILE}: it was not published by mt2_music.train.publish")
-        if arguments.results:
-            models = load_results(arguments.results)
-            if folder.name not in models:
-                raise ValueError(f"the results hold no scores of {folder.name}, only of {', '.join(models)}")
-            write_text_atomic(folder / RESULTS_FILE, json.dumps({"models": models}, indent=1) + "\n")
-        from mt2_music.train.publish.figures import draw
-
-        (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
-        draw(folder, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
-        for name, module in CODE_FILES.items():
-            write_text_atomic(folder / name, inspect.getsource(module))
-        write_text_atomic(folder / "README.md", fill_card(folder))
+        if len(arguments.models) > 1 and any(material):
+            raise ValueError("--results, --layers, --corpus, --songs and --run are of one model: name one folder")
+        for folder in arguments.models:
+            refresh(folder, arguments.results, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
+        if arguments.readme is not None:
+            write_text_atomic(
+                arguments.readme, fill_readme(arguments.readme.read_text(encoding="utf-8"), arguments.models)
+            )
+            logger.info("%s", arguments.readme)
     except (OSError, ValueError) as error:
         logger.error("card: %s", error)
         return 2
-    logger.info("%s", folder / "README.md")
     return 0
+
+
+def refresh(
+    folder: Path,
+    results: list[Path] | None,
+    layers: Path | None,
+    corpus: Path | None,
+    songs: Path | None,
+    run: Path | None,
+) -> None:
+    """Bring code, pictures, card and table of a published model up to date.
+
+    Args:
+        folder: of the model.
+        results: files of the benchmark that take the place of results.json.
+        layers, corpus, songs, run: what pictures are drawn from, as `draw` takes it.
+
+    Raises:
+        FileNotFoundError, ValueError: something of it is not what it should be; the card was not changed.
+    """
+    facts = read_json(folder / FACTS_FILE)
+    if not facts:
+        raise FileNotFoundError(f"{folder} holds no {FACTS_FILE}: it was not published by mt2_music.train.publish")
+    if results:
+        models, title = load_results(results), title_of(facts)
+        if title not in models:
+            raise ValueError(f"the results hold no scores of {title}, only of {', '.join(models)}")
+        asked = set(models[title]["tasks"])  # what the model was not asked for says nothing about it
+        for model in models.values():
+            model["tasks"] = {task: scores for task, scores in model["tasks"].items() if task in asked}
+        models = {name: model for name, model in models.items() if model["tasks"]}
+        write_text_atomic(folder / RESULTS_FILE, json.dumps({"models": models}, indent=1) + "\n")
+    from mt2_music.train.publish.figures import draw
+
+    (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
+    draw(folder, layers, corpus, songs, run)
+    for name, module in CODE_FILES.items():
+        write_text_atomic(folder / name, inspect.getsource(module))
+    write_card(folder)
+    logger.info("%s", folder / "README.md")
 
 
 if __name__ == "__main__":

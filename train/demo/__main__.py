@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mt2_music import MT2FeatureExtractor, MT2Model
-from mt2_music.embed import embed_audio
-from mt2_music.keys import key_estimator
-from mt2_music.loading import DEFAULT_MODEL, load_model
+from mt2_music.loading import find_model
 from mt2_music.music import KEY_LABELS
+from mt2_music.music_model import load
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.data.tracks import find_files, scan
 from mt2_music.train.plots.pictures import plot_profile, plot_training
 from mt2_music.train.pretrain.__main__ import main as pretrain
@@ -65,18 +64,17 @@ def main(argv: list[str] | None = None) -> None:
         print(f"composing {count} songs that no model was trained on, played {voice}")
         songs = make_music(output / "held-out songs", count, HELD_OUT_SEED, soundfont)
 
-    model_dir = DEFAULT_MODEL
+    model_dir = Path(find_model(DEFAULT_MODEL))
     if train:
         model_dir = train_model(output, audio, num_tracks, soundfont, voice, arguments.max_steps)
 
     print("\nloading the published folder in a fresh process, and embedding")
     embeddings = embed_in_fresh_process(model_dir, songs)
-    extractor = MT2FeatureExtractor.from_pretrained(model_dir)
-    with_package = embed_audio(load_model(MT2Model, model_dir), extractor, songs[0].path).track["mean"]
-    if not np.allclose(with_package, embeddings[0], atol=1e-4):  # which decodes bit by bit: not the same roundings
+    model = load(model_dir, device="cpu")
+    # The package decodes in blocks, so the roundings differ.
+    if not np.allclose(model.embed(songs[0].path).mean, embeddings[0], atol=1e-4):
         raise RuntimeError("the published folder and the package give different embeddings")
-    hear = key_estimator(model_dir, extractor)
-    estimates = [hear(song.path) for song in tqdm(songs, unit="song", desc="keys")]
+    estimates = [model.key(song.path) for song in tqdm(songs, unit="song", desc="keys")]
     print_table(songs[:MAX_SONGS_SHOWN], estimates[:MAX_SONGS_SHOWN], embeddings[:MAX_SONGS_SHOWN])
     best = max(range(len(songs)), key=lambda index: estimates[index].confidence)
     title = f"{songs[best].path.stem}: heard as {estimates[best].name}"

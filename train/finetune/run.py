@@ -12,10 +12,11 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from transformers import EarlyStoppingCallback, set_seed
 
 from mt2_music import MT2FeatureExtractor, MT2PreTrainedModel
+from mt2_music.loading import find_model, load_extractor
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.excerpts import Collator, Excerpts, Targets
 from mt2_music.train.data.labels import Labelled, load_labelled, tracks_of
@@ -75,7 +76,7 @@ def prepare(arguments: FinetuneArguments, training: TuningArguments) -> Job:
     """
     shares = {"validation": arguments.validation_share, "test": arguments.test_share}
     labelled = load_labelled(arguments.data, arguments.task, shares, arguments.audio_column, arguments.label_column)
-    extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+    extractor = load_extractor(arguments.model)
     rate, splits = extractor.sampling_rate, labelled.splits
     for name in ("validation", "test"):
         splits[name] = readable(splits[name], arguments.eval_seconds, rate, labelled.left_out)
@@ -243,6 +244,19 @@ def plot_confusion(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]
     figure.savefig(output, dpi=120)
 
 
+def license_of(model: str) -> str | None:
+    """Return the licence that the card of a published model states, as the Hub spells it, or None if it states none.
+
+    Args:
+        model: folder, short name or Hub name.
+    """
+    try:
+        place = find_model(model)
+        return ModelCard.load(Path(place) / "README.md" if Path(place).is_dir() else place).data.license
+    except (OSError, ValueError):  # no card, none that can be read, or no network
+        return None
+
+
 def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
     """Write a short card of a tuned model.
 
@@ -258,8 +272,10 @@ def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
     pipeline = f'`pipeline("audio-classification", model="{name}", trust_remote_code=True)` works as well.'
     names = [f"`{label}`" for label in job.labelled.names]
     hidden = len(names) - MAX_LABELS_ON_CARD
+    base, base_license = Path(arguments.model).name, license_of(arguments.model)
     metadata = ModelCardData(
         model_name=name,
+        license=base_license,
         library_name="transformers",
         pipeline_tag="audio-classification",
         tags=["music", "audio", "mt2"],
@@ -268,7 +284,10 @@ def fill_card(name: str, job: Job, metrics: dict[str, Any], shown: str) -> str:
         metadata=metadata.to_yaml(),
         title=name,
         name=name,
-        base=Path(arguments.model).name,
+        base=base,
+        weights_license=f"{base_license}, as those of {base}"
+        if base_license
+        else f"that of {base}, which states none",
         purpose=PURPOSES[task].format(len(names)),
         auto_class=f"AutoModelForAudio{'Frame' if frames else ''}Classification",
         pipeline="" if frames else pipeline,

@@ -12,8 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.loading import load_model
+from mt2_music import MT2ForPreTraining
+from mt2_music.loading import find_model, load_extractor, load_model
 from mt2_music.train.publish.facts import FACTS_FILE, read_json
 from mt2_music.train.publish.folder import check_target, write_folder
 from mt2_music.train.publish.key_layer import READOUTS, fit_keys, with_keys
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_target(arguments.target, arguments.replace)
         model = load_model(MT2ForPreTraining, arguments.model)
-        extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+        extractor = load_extractor(arguments.model)
         pooling, probe = fit_keys(model, extractor, arguments.corpus, arguments.cache_dir, Path(arguments.model).name)
         classifier = with_keys(model, pooling, probe)
         # The heads of pre-training stay with it: one folder names keys with and without the layer.
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         half = {name: tensor.half() for name, tensor in weights.items()} if arguments.half else weights
         facts = {
             "training_data": f"See the card of {arguments.model}.",  # of one on the Hub; a folder says more itself
-            **read_json(Path(arguments.model) / FACTS_FILE),
+            **read_json(Path(find_model(arguments.model)) / FACTS_FILE),
             "name": arguments.target.name,
             "weights_license": arguments.weights_license,
             "parameters": sum(tensor.numel() for tensor in weights.values()),

@@ -9,8 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
-from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.loading import load_model
+from mt2_music.loading import load_extractor, load_model
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
 from .pictures import plot_song, plot_training
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             logger.info("%s", picture)
         if arguments.songs:
             model = load_model(MT2ForPreTraining, arguments.model)
-            extractor = MT2FeatureExtractor.from_pretrained(arguments.model)
+            extractor = load_extractor(arguments.model)
             for song in arguments.songs:
                 for picture in plot_song(model, extractor, song, arguments.output_dir):
                     logger.info("%s", picture)

@@ -238,9 +238,33 @@ WITH_QUADS: dict[str, Any] = {
 }
 
 
+# How the published models came to theirs: windows of random length, and a contrastive token that is taken early and
+# starts from mean and deviation of its branch. benchmarks/recipe.md says what each is worth.
+PUBLISHED: dict[str, Any] = {
+    "contrastive_layer": 2,
+    "contrastive_deviation": True,
+    "projection_layers": 3,
+    "shortest_window_seconds": 0.75,
+    "max_gap_seconds": 12.0,
+    "minutes_per_draw": 1.0,
+    "augment_gain_db": 20.0,
+    "tf32": True if torch.cuda.is_available() else None,
+    "logging_nan_inf_filter": False,
+    "logging_steps": 100,
+    "save_steps": 1000,
+}
+
+
 def base() -> dict[str, Any]:
-    """Train the paper's size: 12 layers of 192, windows of 4 s, 128 songs a step. For a GPU and much music."""
-    return {"minutes_per_draw": 1.0, "augment_gain_db": 20.0}
+    """Train mt2-base: the paper's size, 12 layers of 192, windows of 4 s, 128 songs a step; minutes of a large GPU."""
+    return {
+        **PUBLISHED,
+        "contrastive_layer": 4,
+        "max_steps": 4000,
+        "warmup_steps": 160,
+        "bf16": torch.cuda.is_available(),
+        "dataloader_num_workers": 3,
+    }
 
 
 def paper() -> dict[str, Any]:
@@ -294,19 +318,18 @@ def laptop() -> dict[str, Any]:
 
 
 def small() -> dict[str, Any]:
-    """Train a model of 0.9 million parameters, in about an hour of two cores.
+    """Train the model of mt2-small, 0.9 million parameters, on two cores: in about an hour, with small batches.
 
     On recordings, quads, or both. Long recordings come as often as they are long, so that they are not lost among
     short pieces.
     """
     return {
+        **PUBLISHED,
         **demo(),
         "hidden_size": 128,
         "num_attention_heads": 4,
-        "minutes_per_draw": 1.0,
         "max_steps": 3000,
         "learning_rate": 1.5e-3,
-        "augment_gain_db": 20.0,
         "warmup_steps": 150,
         "save_steps": 250,
         "logging_steps": 25,
@@ -314,16 +337,16 @@ def small() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """Train the model of preset small as it is published: 128 songs a step, windows of 4 s, minutes of a large GPU."""
+    """Train mt2-small as it is published: 128 songs a step, windows of 4 s; minutes of a large GPU."""
     return {
         **small(),
         "window_seconds": 4.0,
         "per_device_train_batch_size": 128,
-        "max_steps": 8000,
-        "warmup_steps": 320,
+        "max_steps": 7000,
+        "warmup_steps": 280,
         "save_steps": 1000,
         "logging_steps": 100,
-        "dataloader_num_workers": 3,
+        "dataloader_num_workers": 4,
     }
 
 

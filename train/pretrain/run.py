@@ -14,7 +14,7 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio_datasets import load_named_dataset, open_stream
-from mt2_music.loading import load_model
+from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
 from mt2_music.train.data.quads import Quads, QuadsAndSongs
 from mt2_music.train.data.streaming import StreamedPairs
@@ -102,7 +102,7 @@ def load_model_and_extractor(
     model.load_state_dict(
         {name: weight for name, weight in published.state_dict().items() if name in own}, strict=False
     )
-    return model, MT2FeatureExtractor.from_pretrained(arguments.init_from)
+    return model, load_extractor(arguments.init_from)
 
 
 def make_dataset(

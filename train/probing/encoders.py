@@ -27,7 +27,7 @@ from mt2_music import (
 )
 from mt2_music.feature_extraction import feature_extraction_mt2
 from mt2_music.keys import knows_keys
-from mt2_music.loading import load_model
+from mt2_music.loading import find_model, list_models, load_extractor, load_model
 from mt2_music.train.functions import load_function
 from mt2_music.train.publish.calibrate import calibrate_key
 
@@ -295,7 +295,8 @@ def load_encoder(
     Args:
         source: "log-mel", "mfcc", "chroma" or "cqt" for statistics of a spectrogram; "constant"; "random-mt2" for the
             default model at ordinary random weights, "random-mt2-chroma" for the weights our training starts from;
-            "module:function" or "file.py:function"; else a folder or Hub name that `AutoModel` loads.
+            "module:function" or "file.py:function"; else a folder, Hub name or short name of a model that `AutoModel`
+            loads.
         layers: layers to read besides the output; None for all.
         trust_remote_code: run the code that comes with a model of others.
         device: where to compute.
@@ -315,6 +316,7 @@ def load_encoder(
         return MT2Encoder(model, extractor, source, _layers(layers, model.config), device)
     if ":" in source and not Path(source).exists():
         return FunctionEncoder(source)
+    source = find_model(source) if source in list_models() else source
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except OSError as error:
@@ -323,7 +325,7 @@ def load_encoder(
         whole = MT2ForPreTraining.__name__ in (config.architectures or ())
         kind: Any = MT2ForPreTraining if whole else MT2ForAudioClassification if knows_keys(config) else MT2Model
         loaded = load_model(kind, source)
-        extractor = MT2FeatureExtractor.from_pretrained(source)
+        extractor = load_extractor(source)
         return MT2Encoder(loaded, extractor, Path(source).name, _layers(layers, config), device)
     return TransformersEncoder(source, _layers(layers, config), trust_remote_code, device)
 

@@ -145,8 +145,8 @@ class NamedKey:
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
         """Name the keys of the test clips."""
         rate = self.extractor.sampling_rate
-        hear = partial(classify_key, self.model, self.extractor, transpositions=self.transpositions)
-        return [str(hear(load_clip(clip, rate), rate).key) for clip in splits["test"]]
+        name_key = partial(classify_key, self.model, self.extractor, transpositions=self.transpositions)
+        return [str(name_key(load_clip(clip, rate), rate).key) for clip in splits["test"]]
 
 
 class Tapping:

@@ -1,45 +1,68 @@
-"""Fill the card of a published model from the files in its folder."""
+"""Fill the card of a published model from the files in its folder, and the full table of its results beside it."""
 
-import logging
-from importlib import metadata
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from mt2_music import MT2Config
-from mt2_music.train.probing.report.report import load_results, rows_of, sizes, table
+from mt2_music.loading import load_config
+from mt2_music.storage import write_text_atomic
+from mt2_music.train.probing.report.comparison import Row, claim, compare, comparison_table, note
+from mt2_music.train.probing.report.report import load_results, sizes, table
 from mt2_music.train.probing.tasks import TASKS
 
-from .facts import FACTS_FILE, FIGURES_FOLDER, MISTAKES_FILE, RESULTS_FILE, read_json
+from .facts import FACTS_FILE, FIGURES_FOLDER, MISTAKES_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, read_json
 
-logger = logging.getLogger(__name__)
 TEMPLATE, KEY_TEMPLATE = (Path(__file__).with_name(name) for name in ("model_card.md", "key_card.md"))
 READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", "mean": "mean of the class tokens"}
-UNKNOWN = "No benchmark has been run on this model: judge it on your own music before you rely on it."
+UNKNOWN = "No benchmark has been run on this model. Judge it on your own music before you rely on it."
 CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
 PICTURES = {
     "bars.png": "Scores on the test split, by readout, with ablations and baselines",
     "layers.png": "Scores by layer",
-    "keys.png": "True and heard key signatures of test pieces, around the circle of fifths",
+    "keys.png": "True and estimated key signatures of test pieces, around the circle of fifths",
     "map.png": "Real recordings by their contrastive token, two principal components",
     "self-similarity.png": "Which moments of a song are alike, by frame tokens",
     "training.png": "The training run",
 }
 
 
+def write_card(folder: Path) -> None:
+    """Write the card of a model, and the table of all its results if it was measured, from the files in its folder."""
+    write_text_atomic(folder / "README.md", fill_card(folder))
+    if (folder / RESULTS_FILE).is_file():
+        write_text_atomic(folder / RESULTS_TABLE_FILE, fill_results(folder))
+
+
+def fill_results(folder: Path) -> str:
+    """Return the table of all models and readouts in a folder's results, as Markdown."""
+    models = load_results([folder / RESULTS_FILE])
+    title = title_of(read_json(folder / FACTS_FILE))
+    return f"# All results beside {title}\n\n{table(models)}\n{sizes(models)}"
+
+
+def title_of(facts: dict[str, Any]) -> str:
+    """Return the name of a published model without that of its owner; results know it by this name."""
+    return facts["name"].rsplit("/", 1)[-1]
+
+
+def rows_of_card(folder: Path) -> list[Row]:
+    """Return what a published model was measured to know, one row per task; nothing if it was not measured."""
+    if not (folder / RESULTS_FILE).is_file():
+        return []
+    return compare(title_of(read_json(folder / FACTS_FILE)), load_results([folder / RESULTS_FILE]))
+
+
 def fill_card(folder: Path) -> str:
-    """Write the card of a model from the files in its folder.
+    """Return the card of a model, from the files in its folder and nothing else.
 
     Args:
         folder: of a published model, with its config and training.json; results.json if it was measured.
     """
-    facts, config = read_json(folder / FACTS_FILE), MT2Config.from_pretrained(folder)
-    has_results = (folder / RESULTS_FILE).is_file()
-    models = load_results([folder / RESULTS_FILE]) if has_results else {}
-    name = facts["name"]
-    title = name.rsplit("/", 1)[-1]
+    facts, config = read_json(folder / FACTS_FILE), load_config(folder)
+    rows = rows_of_card(folder)
+    name, title = facts["name"], title_of(facts)
     keys = "readout" in facts
     data = ModelCardData(
         model_name=title,
@@ -47,11 +70,13 @@ def fill_card(folder: Path) -> str:
         library_name="transformers",
         pipeline_tag="audio-classification" if keys else "feature-extraction",
         tags=["music", "audio", "mt2", "key-estimation", "self-supervised"],
-        eval_results=_eval_results(title, models) or None,
+        eval_results=[_eval_result(row) for row in rows] or None,
     )
     return Template((KEY_TEMPLATE if keys else TEMPLATE).read_text(encoding="utf-8")).substitute(
         metadata=data.to_yaml(),
-        name=name,
+        # A name without an owner is none on the Hub: it can only be the folder itself.
+        name=name if "/" in name else f"./{name}",
+        where="" if "/" in name else f"It runs in the folder that holds `{name}`.",
         title=title,
         weights_license=facts["weights_license"],
         training_data=facts["training_data"],
@@ -63,33 +88,38 @@ def fill_card(folder: Path) -> str:
         class_tokens=" and ".join(f"`{token}`" for token in config.class_tokens),
         procedure=_procedure(facts),
         calibration=CALIBRATED if config.key_calibration is not None else "",
-        results=f"{table(models)}\n{sizes(models)}" if models else UNKNOWN,
-        behind=_behind(title, models),
+        claim=claim(title, rows) if rows else UNKNOWN,
+        results=_results(title, rows),
         mistakes=_mistakes(folder),
         pictures=_pictures(folder),
-        version=metadata.version("mt2-music"),
+        version=facts.get("package_version", ""),
         **{field: facts.get(field, "") for field in ("readout", "validation", "base")},
     )
 
 
-def _eval_results(title: str, models: dict[str, dict[str, Any]]) -> list[EvalResult]:
-    results = []
-    for (_, readout), scores in rows_of({title: models[title]} if title in models else {}).items():
-        for task, score in scores.items():
-            results.append(
-                EvalResult(
-                    task_type="audio-classification",
-                    task_name=task,
-                    dataset_type=TASKS[task].dataset,
-                    dataset_name=TASKS[task].dataset,
-                    dataset_config=task,  # keeps the tasks apart: the Hub joins what has the same data
-                    dataset_split="test",
-                    metric_type=TASKS[task].main,
-                    metric_value=round(100 * score["mean"], 2),
-                    metric_name=f"{TASKS[task].main}, {READOUT_NAMES.get(readout, readout)}",
-                )
-            )
-    return results
+def _results(title: str, rows: list[Row]) -> str:
+    if not rows:
+        return UNKNOWN
+    more = (
+        f"All readouts, all models and the protocol of every task are in [{RESULTS_TABLE_FILE}]({RESULTS_TABLE_FILE})."
+    )
+    return f"{comparison_table(title, rows)}\n{note(rows)}\n\n{more}"
+
+
+def _eval_result(row: Row) -> EvalResult:
+    """Return what the Hub's index of results holds of a task: one figure."""
+    task = TASKS[row.task]
+    return EvalResult(
+        task_type="audio-classification",
+        task_name=row.task,
+        dataset_type=task.dataset,
+        dataset_name=task.dataset,
+        dataset_config=row.task,  # keeps the tasks apart: the Hub joins what has the same data
+        dataset_split="test",
+        metric_type=task.main,
+        metric_value=round(100 * row.own.mean, 2),
+        metric_name=f"{task.main}, {READOUT_NAMES.get(row.own.readout, row.own.readout)}",
+    )
 
 
 def _procedure(facts: dict[str, Any]) -> str:
@@ -111,32 +141,16 @@ def _procedure(facts: dict[str, Any]) -> str:
     return "\n".join(lines) or "The run's log is not part of the published folder."
 
 
-def _behind(title: str, models: dict[str, dict[str, Any]]) -> str:
-    """Name the tasks on which another model or a baseline does better than the best readout of this one."""
-    best: dict[str, dict[bool, tuple[float, str]]] = {}
-    for (name, readout), scores in rows_of(models).items():
-        for task, score in scores.items():
-            found = best.setdefault(task, {})
-            candidate = (score["mean"], readout if name == title else f"{name}, {readout}")
-            found[name == title] = max(found.get(name == title, candidate), candidate)
-    lines = []
-    for task, found in best.items():
-        if len(found) == 2 and found[False][0] > found[True][0]:
-            (own, readout), (other, line) = found[True], found[False]
-            lines.append(f"- {task}: {100 * own:.1f} ({readout}), and {100 * other:.1f} of {line}")
-    return "\n".join(["Another line of the table does better on:", "", *lines, ""]) if lines else ""
-
-
 def _mistakes(folder: Path) -> str:
-    """Say what the model hears wrong, with examples."""
+    """Say which keys the model gets wrong, with examples."""
     found = read_json(folder / FIGURES_FOLDER / MISTAKES_FILE)
     if not found:
         return ""
     counts = f"{found['wrong']} in another key signature, {found['fifth']} of them one fifth off"
     lines = [
-        f"Of {found['pieces']} test pieces in one key, it hears {counts}. The mistakes it is surest of:",
+        f"Of {found['pieces']} test pieces in one key, it puts {counts}. The mistakes it is surest of:",
         "",
-        "| piece | true key | heard | confidence |",
+        "| piece | true key | its answer | confidence |",
         "|---|---|---|---:|",
     ]
     lines += [f"| {e['piece']} | {e['key']} | {e['heard']} | {e['confidence']:.2f} |" for e in found["examples"]]

@@ -1,6 +1,7 @@
 """The files of a published folder, and what a run's own files tell about it."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ CODE_FILES = {
     for module in (configuration_mt2, modeling_mt2, feature_extraction_mt2)
 }
 FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER, MISTAKES_FILE = "training.json", "results.json", "figures", "mistakes.json"
+RESULTS_TABLE_FILE = "results.md"  # all readouts of all models in results.json
 
 
 def training_facts(run_dir: Path) -> dict[str, Any]:
@@ -22,9 +24,20 @@ def training_facts(run_dir: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"settings": settings} if settings else {}
     entries = [entry for entry in state.get("log_history", ()) if SPEED in entry]
     if entries:
-        songs = state["logging_steps"] * settings.get("songs_per_step", state["train_batch_size"])
-        facts |= {"steps": state["global_step"], "songs_per_process": state["train_batch_size"], "last": entries[-1]}
-        facts["hours"] = round(sum(songs / entry[SPEED] for entry in entries) / 3600, 2)
+        # Songs of one step, on all processes and in all batches whose gradients are accumulated: what speed counts.
+        accumulated = settings.get("gradient_accumulation_steps", 1)
+        songs_per_step = settings.get("songs_per_step", state["train_batch_size"]) * accumulated
+        steps = [0, *(entry["step"] for entry in entries)]
+        seconds = sum(
+            (step - before) * songs_per_step / entry[SPEED]
+            for (before, step), entry in zip(pairwise(steps), entries, strict=True)
+        )
+        facts |= {
+            "steps": state["global_step"],
+            "songs_per_process": state["train_batch_size"] * accumulated,
+            "last": entries[-1],
+            "hours": round(seconds / 3600, 2),
+        }
     return facts
 
 

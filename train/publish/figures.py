@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.embed import embed_audio
-from mt2_music.keys import KeyEstimate, key_estimator
-from mt2_music.loading import load_model
-from mt2_music.music import MAJOR_TONICS, PITCH_CLASSES_BY_FIFTHS, signature
+from mt2_music.keys import KeyEstimate
+from mt2_music.music import MAJOR_TONICS, PITCH_CLASSES_BY_FIFTHS, fifths_between, signature
+from mt2_music.music_model import load
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.plots.pictures import plot_self_similarity, plot_training, self_similarity
@@ -35,7 +33,7 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
     Args:
         folder: of the model; results.json in it gives the picture of scores.
         layers: results of inner layers.
-        corpus: rendered corpus; its test pieces in one key are heard, and mistakes.json is written.
+        corpus: rendered corpus; the keys of its test pieces in one key are estimated, and mistakes.json is written.
         songs: folder of real recordings, put on the map, and coloured, by the folder they lie in.
         run: output folder of the training run.
 
@@ -54,38 +52,34 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
         plot_training(run / "trainer_state.json", figures / "training.png")
     if corpus is None and songs is None:
         return
-    extractor = MT2FeatureExtractor.from_pretrained(folder)
+    model = load(folder, device="cpu")
     if corpus is not None:
         rows = [row for row in read_rows(corpus) if row["split"] == "test" and key_of(row)]
-        hear = key_estimator(folder, extractor)
-        heard = [hear(corpus / row["file"]) for row in tqdm(rows, desc="keys", unit="piece")]
-        write_text_atomic(figures / MISTAKES_FILE, json.dumps(mistakes(rows, heard), indent=1) + "\n")
+        estimates = [model.key(corpus / row["file"]) for row in tqdm(rows, desc="keys", unit="piece")]
+        write_text_atomic(figures / MISTAKES_FILE, json.dumps(mistakes(rows, estimates), indent=1) + "\n")
         true = np.array([signature(row["key"]) for row in rows])
-        plot_confusion(true, np.array([estimate.signature for estimate in heard]), figures / "keys.png")
+        plot_confusion(true, np.array([estimate.signature for estimate in estimates]), figures / "keys.png")
     if songs is not None:
-        model = load_model(MT2ForPreTraining, folder)
         found = [Path(name) for name, _ in find_files(songs).found]
         found = found[:: max(1, len(found) // MAX_SONGS_ON_MAP)]
         tokens, albums = [], []
         for path in tqdm(found, desc="map", unit="song"):
             try:
-                tokens.append(embed_audio(model.mt2, extractor, path).track["contrastive"])
+                tokens.append(model.embed(path).contrastive)
                 albums.append(path.parent.name)
             except (ValueError, OSError) as error:
                 logger.warning("left out %s: %s", path, error)
         plot_map(np.stack(tokens), albums, figures / "map.png")
         first = next(path for path in found if path.parent.name == albums[0])
-        features = extractor(first, return_tensors="pt")["input_features"]
-        with torch.no_grad():
-            frames = model.mt2(features).last_hidden_state[0]
+        frames = torch.from_numpy(model.embed(first, frames=True).frames)
         picture = figures / "self-similarity.png"
         plot_self_similarity(self_similarity(frames), len(frames) / model.config.frame_rate, first.stem, picture)
 
 
-def mistakes(rows: list[dict[str, Any]], heard: list[KeyEstimate]) -> dict[str, Any]:
-    """Count the pieces whose key signature was heard wrong, and list those it was surest of."""
-    steps = np.array([(e.signature - signature(row["key"])) % 12 for row, e in zip(rows, heard, strict=True)])
-    wrong = sorted(np.flatnonzero(steps), key=lambda index: -heard[index].confidence)
+def mistakes(rows: list[dict[str, Any]], estimates: list[KeyEstimate]) -> dict[str, Any]:
+    """Count the pieces whose key signature is estimated wrong, and list those the model was surest of."""
+    steps = np.array([(e.signature - signature(row["key"])) % 12 for row, e in zip(rows, estimates, strict=True)])
+    wrong = sorted(np.flatnonzero(steps), key=lambda index: -estimates[index].confidence)
     return {
         "pieces": len(rows),
         "wrong": len(wrong),
@@ -94,25 +88,25 @@ def mistakes(rows: list[dict[str, Any]], heard: list[KeyEstimate]) -> dict[str, 
             {
                 "piece": rows[index]["piece"],
                 "key": rows[index]["key"],
-                "heard": heard[index].name,
-                "confidence": round(heard[index].confidence, 4),
+                "heard": estimates[index].name,
+                "confidence": round(estimates[index].confidence, 4),
             }
             for index in wrong[:NUM_EXAMPLES]
         ],
     }
 
 
-def plot_confusion(true: np.ndarray, heard: np.ndarray, output: Path) -> None:
-    """Draw how often each key signature was heard as each other, both around the circle of fifths.
+def plot_confusion(true: np.ndarray, estimated: np.ndarray, output: Path) -> None:
+    """Draw how often each key signature was taken for each other, both around the circle of fifths.
 
     Args:
-        true, heard: pitch classes of the major keys, (pieces,).
+        true, estimated: pitch classes of the major keys, (pieces,).
         output: picture to write; its suffix decides the format.
     """
     from matplotlib.figure import Figure
 
     counts = np.zeros((12, 12), dtype=int)
-    np.add.at(counts, (true, heard), 1)
+    np.add.at(counts, (true, estimated), 1)
     counts = counts[np.ix_(PITCH_CLASSES_BY_FIFTHS, PITCH_CLASSES_BY_FIFTHS)]
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
@@ -122,9 +116,9 @@ def plot_confusion(true: np.ndarray, heard: np.ndarray, output: Path) -> None:
     names = [MAJOR_TONICS[pitch_class] for pitch_class in PITCH_CLASSES_BY_FIFTHS]
     left.set_xticks(range(12), names)
     left.set_yticks(range(12), names)
-    left.set(xlabel="heard signature, by its major key", ylabel="true signature")
+    left.set(xlabel="estimated signature, by its major key", ylabel="true signature")
     figure.colorbar(image, ax=left, label="share of a row")
-    fifths = (7 * (heard - true) + 5) % 12 - 5  # from -5 to 6
+    fifths = np.array([fifths_between(*pair) for pair in zip(true, estimated, strict=True)])
     right.bar(range(-5, 7), [np.mean(fifths == step) for step in range(-5, 7)])
     right.set(xlabel="fifths from the true signature, sharps to the right", ylabel="share of pieces", ylim=(0, 1))
     right.set_xticks(range(-5, 7))

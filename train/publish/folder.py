@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.loading import load_model
+from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.run_folder import last_complete_checkpoint
 
 from .calibrate import calibrate_key
-from .card import fill_card
-from .facts import FACTS_FILE, training_facts
+from .card import write_card
+from .facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, RESULTS_TABLE_FILE, training_facts
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
+PUBLISHED_FILES |= {*CODE_FILES, FACTS_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
 
 
 def publish(
@@ -55,7 +56,7 @@ def publish(
         raise FileNotFoundError(f"{run_dir} holds no model.safetensors{hint}")
     check_target(target, replace)
     model = load_model(MT2ForPreTraining, run_dir)
-    extractor = MT2FeatureExtractor.from_pretrained(run_dir)
+    extractor = load_extractor(run_dir)
     if half:
         model = model.half().float()  # calibrated as it will be loaded
     if "equivariant" in model.config.class_tokens:
@@ -106,8 +107,9 @@ def write_folder(
         save(unfinished)
         extractor.save_pretrained(unfinished)
         (unfinished / "LICENSE").write_text(_code_license(), encoding="utf-8")
+        facts = {**facts, "package_version": metadata.version("mt2-music")}
         (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        (unfinished / "README.md").write_text(fill_card(unfinished), encoding="utf-8")
+        write_card(unfinished)
         for path in unfinished.iterdir():
             path.chmod(0o644)  # weights are written for their owner alone
         if target.exists():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mt2_music.music import chord_tones, key_name
+from mt2_music.music import chord_tones, key_name, relative_key
 
 from .arrange import accompany
 from .score import Beat, Note, Score, Segment, in_order, merge
@@ -131,7 +131,7 @@ def _progression(
     while len(chords) < num_chords:
         if chords and modulates and rng.random() < MODULATION_SHARE:
             home = _near_key(rng, *home)
-        here = _relative(*home) if chords and rng.random() < relative_share else home
+        here = relative_key(*home) if chords and rng.random() < relative_share else home
         mode = here[1]
         phrase = [str(rng.choice(OPENINGS[mode]))]
         length = int(rng.choice([4, 4, 8]))
@@ -140,10 +140,6 @@ def _progression(
         phrase += CADENCES[mode][int(rng.integers(len(CADENCES[mode])))]
         chords += [(here, name) for name in phrase]
     return chords[:num_chords]
-
-
-def _relative(tonic: int, mode: str) -> tuple[int, str]:
-    return ((tonic + 9) % 12, "minor") if mode == "major" else ((tonic + 3) % 12, "major")
 
 
 def _near_key(rng: np.random.Generator, tonic: int, mode: str) -> tuple[int, str]:

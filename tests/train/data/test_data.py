@@ -34,16 +34,17 @@ def test_finds_nested_audio_and_names_what_it_leaves_out(music_folder, tmp_path,
         (folder / path.relative_to(music_folder)).write_bytes(path.read_bytes())
     ogg = next(folder.rglob("*.ogg")).read_bytes()
     (folder / "corrupt.ogg").write_bytes(ogg[:200] + bytes(2000))
-    (folder / "text.mp3").write_text("not music " * 100)
+    (folder / "text.mp3").write_text("not music " * 100, encoding="utf-8")
     soundfile.write(folder / "empty.wav", np.zeros(0), RATE)
     soundfile.write(folder / "short.wav", tone(440, 0.3), RATE)
-    (folder / "notes.txt").write_text("a text file")
+    (folder / "notes.txt").write_text("a text file", encoding="utf-8")
     tracks = scan(find_files(folder), min_seconds=1.0)
     assert len(tracks) == 12
     with caplog.at_level(logging.INFO):
         tracks.report(tmp_path / "left_out.json")
     reasons = {
-        item["name"].rsplit("/")[-1]: item["reason"] for item in json.loads((tmp_path / "left_out.json").read_text())
+        item["name"].rsplit("/")[-1]: item["reason"]
+        for item in json.loads((tmp_path / "left_out.json").read_text(encoding="utf-8"))
     }
     assert reasons.keys() == {"corrupt.ogg", "text.mp3", "empty.wav", "short.wav", "notes.txt"}
     assert "0.30 s long" in reasons["short.wav"]
@@ -60,7 +61,7 @@ def test_useless_folders_are_errors(tmp_path):
         scan(find_files(tmp_path), 1.0)
     soundfile.write(tmp_path / "good.wav", song(0), RATE)
     for index in range(2):
-        (tmp_path / f"bad {index}.wav").write_text("no")
+        (tmp_path / f"bad {index}.wav").write_text("no", encoding="utf-8")
     with pytest.raises(ValueError, match="2 unreadable"):
         scan(find_files(tmp_path), 1.0)
 
@@ -154,7 +155,7 @@ def test_silence_and_failing_files_are_drawn_again(tmp_path, caplog):
     items = [pairs(tracks, batch_size=2)[index] for index in range(40)]
     assert min(level(item) for item in items) > 1e-6
     assert sum(int(item["num_draws"]) for item in items) > 60
-    (tmp_path / "mostly silent 0.wav").write_text("gone bad since it was scanned")
+    (tmp_path / "mostly silent 0.wav").write_text("gone bad since it was scanned", encoding="utf-8")
     assert min(level(pairs(tracks, batch_size=2)[index]) for index in range(8)) > 1e-6
     assert "mostly silent 0.wav" in caplog.text
 

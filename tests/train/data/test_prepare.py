@@ -69,7 +69,7 @@ def test_bad_files_are_left_out_by_name(tmp_path, capsys, caplog):
     soundfile.write(sounds / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
     soundfile.write(sounds / "empty.wav", np.zeros(0), RATE)
     (sounds / "torn.ogg").write_bytes(b"OggS and nothing")
-    (sounds / "notes.txt").write_text("text")
+    (sounds / "notes.txt").write_text("text", encoding="utf-8")
     with caplog.at_level("INFO"):
         main(["--audio_dir", str(sounds), "--output_dir", str(tmp_path / "out")])
     for name in ("nan.wav", "empty.wav", "torn.ogg", "notes.txt"):
@@ -150,5 +150,5 @@ def test_a_full_disk_leaves_no_half_shard(music_folder, tmp_path, monkeypatch):
 def test_training_draws_from_a_prepared_folder(archive, tmp_path):
     steps = ["--max_steps", "2", "--save_steps", "2", "--dataloader_num_workers", "1"]
     pretrain(["--prepared_dir", str(archive), "--output_dir", str(tmp_path / "run"), *TINY, *steps])
-    settings = json.loads((tmp_path / "run" / "pretrain_settings.json").read_text())
+    settings = json.loads((tmp_path / "run" / "pretrain_settings.json").read_text(encoding="utf-8"))
     assert settings["num_tracks"] == 12

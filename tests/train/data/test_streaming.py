@@ -23,7 +23,7 @@ def corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.01, raising=False)
     for index, hertz in enumerate(HERTZ):
         soundfile.write(tmp_path / f"{index:02d}.wav", tone(hertz, 5.0), RATE)
-    (tmp_path / "05.wav").write_text("no audio")
+    (tmp_path / "05.wav").write_text("no audio", encoding="utf-8")
     folder = tmp_path / "shards"
     folder.mkdir()
     for shard in range(4):

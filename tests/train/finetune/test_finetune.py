@@ -16,6 +16,7 @@ from mt2_music.train.data.label_sources import Example, read_csv
 from mt2_music.train.data.labels import load_labelled, split_tracks, tracks_of
 from mt2_music.train.data.tracks import Track
 from mt2_music.train.finetune.__main__ import main
+from mt2_music.train.finetune.run import license_of
 from mt2_music.train.finetune.trainer import FineTuner, depth_of, freeze, loss_of, new_classifier
 from mt2_music.train.synth.score import Segment
 from support import RATE, KilledError, after_saving, python, tiny_config, tone
@@ -42,14 +43,14 @@ def write_tone(path: Path, frequency: float, seconds: float = 0.6) -> Path:
 
 
 def write_table(path: Path, header: str, rows: list[str]) -> Path:
-    path.write_text("\n".join([header, *rows]) + "\n")
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     return path
 
 
 def tuned(data, output: Path, base: str, task: str, *options) -> dict:
     arguments = ["--model", base, "--data", str(data), "--task", task, "--output_dir", str(output)]
     assert main([*arguments, *OPTIONS, *map(str, options)]) == 0
-    return json.loads((output / "metrics.json").read_text())
+    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +72,27 @@ def single(labelled, base, tmp_path_factory) -> Path:
     return output
 
 
+def test_the_licence_is_that_of_the_base(tmp_path):
+    assert license_of(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# A model\n", encoding="utf-8")
+    assert license_of(str(tmp_path)) == "cc-by-4.0"
+
+
 def test_single_labels_from_a_folder_make_a_hub_folder(single, labelled, tmp_path):
-    metrics = json.loads((single / "metrics.json").read_text())
+    metrics = json.loads((single / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["validation"]["accuracy"] == metrics["test"]["accuracy"] == 1
     assert metrics["recordings"] == {"train": 16, "validation": 4, "test": 4}
     assert [Path(item["name"]).name for item in metrics["left_out"]] == ["broken.wav"]
-    config = json.loads((single / "config.json").read_text())
+    config = json.loads((single / "config.json").read_text(encoding="utf-8"))
     assert config["id2label"] == {"0": "high", "1": "low"} and config["label2id"] == {"high": 0, "low": 1}
     assert (config["problem_type"], config["pooling"]) == ("single_label_classification", "concat")
     left = {path.name for path in single.iterdir() if not path.name.startswith(".lock")}
     code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
     weights = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert left == code | weights | {"README.md", "metrics.json", "confusion.png"}
-    assert "$" not in (single / "README.md").read_text()
+    assert "$" not in (single / "README.md").read_text(encoding="utf-8")
+    assert "states none" in (single / "README.md").read_text(encoding="utf-8")  # the base of this test has no card
     program = """
 import sys
 sys.modules["mt2_music"] = None
@@ -444,13 +453,13 @@ def test_what_is_wrong_with_the_rest_is_named(options, message, base, labelled, 
 
 def test_the_folder_of_another_run_is_refused(base, labelled, tmp_path, caplog):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    (tmp_path / "out" / "thesis.txt").write_text("mine", encoding="utf-8")
     arguments = ["--model", base, "--data", str(labelled), "--output_dir", str(tmp_path / "out"), *OPTIONS]
     assert main(arguments) == 2
     assert "holds thesis.txt and no run of fine-tuning" in caplog.text
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
     (tmp_path / "out" / "thesis.txt").rename(tmp_path / "out" / "pretrain_settings.json")
-    (tmp_path / "out" / "pretrain_settings.json").write_text('{"seed": 1}')
+    (tmp_path / "out" / "pretrain_settings.json").write_text('{"seed": 1}', encoding="utf-8")
     assert main(arguments) == 2
     assert "holds a run with other settings" in caplog.text
 

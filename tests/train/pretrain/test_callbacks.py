@@ -76,5 +76,5 @@ def test_the_online_probe_changes_no_training(small_corpus, music_folder, tmp_pa
         probing = ["--probe_corpus", str(small_corpus), "--probe_steps", "2"]
         main([*options, *probing, "--output_dir", str(tmp_path / "with")])
     assert same_weights(tmp_path / "without", tmp_path / "with")
-    log = (tmp_path / "with" / "trainer_state.json").read_text()
+    log = (tmp_path / "with" / "trainer_state.json").read_text(encoding="utf-8")
     assert log.count('"probe_key"') == 3 == caplog.text.count("probe_key'")

@@ -38,7 +38,7 @@ def test_killed_and_started_again_equals_an_uninterrupted_run(music_folder, run_
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "model.safetensors").exists()
     (tmp_path / "checkpoint-59").mkdir()  # and one that was cut off while it was written
-    (tmp_path / "checkpoint-59" / "trainer_state.json").write_text('{"global_st')
+    (tmp_path / "checkpoint-59" / "trainer_state.json").write_text('{"global_st', encoding="utf-8")
     output = python(*command)
     assert "going on from" in output.stderr
     assert "checkpoint-59 was not written to its end" in output.stderr
@@ -58,7 +58,7 @@ def test_the_output_folder_is_whole(run_dir):
     names = {path.name for path in run_dir.iterdir()}
     assert {"model.safetensors", "config.json", "preprocessor_config.json", "trainer_state.json"} <= names
     assert {"modeling_mt2.py", "configuration_mt2.py", "feature_extraction_mt2.py", "left_out.json"} <= names
-    settings = json.loads((run_dir / "pretrain_settings.json").read_text())
+    settings = json.loads((run_dir / "pretrain_settings.json").read_text(encoding="utf-8"))
     assert settings["num_tracks"] == 12
     assert settings["hours"] == pytest.approx(12 * 8 / 3600, rel=0.3)
 
@@ -93,8 +93,8 @@ def test_a_torn_checkpoint_is_passed_over_and_that_of_another_run_is_refused(run
         assert "checkpoint-60 was not written to its end" in caplog.text
         file.write_bytes(whole)
     assert last_complete_checkpoint(folder).name == "checkpoint-60"
-    settings = json.loads((folder / "checkpoint-60" / SETTINGS_FILE).read_text())
-    (folder / "checkpoint-60" / SETTINGS_FILE).write_text(json.dumps({**settings, "seed": 1}))
+    settings = json.loads((folder / "checkpoint-60" / SETTINGS_FILE).read_text(encoding="utf-8"))
+    (folder / "checkpoint-60" / SETTINGS_FILE).write_text(json.dumps({**settings, "seed": 1}), encoding="utf-8")
     with pytest.raises(ValueError, match="checkpoint-60 is a checkpoint of another run"):
         last_complete_checkpoint(folder)
 
@@ -151,7 +151,7 @@ def test_starts_from_a_published_model(published, music_folder, tmp_path):
     got, want = weights_of(tmp_path), weights_of(published)
     assert got.keys() == want.keys()
     assert all(torch.equal(got[name], want[name]) for name in want if "running" not in name)
-    assert json.loads((tmp_path / "config.json").read_text())["key_calibration"] is None
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["key_calibration"] is None
 
 
 def test_watching_with_tensorboard_and_on_a_prepared_archive(music_folder, tmp_path, monkeypatch):

@@ -248,7 +248,7 @@ def test_a_learning_rate_a_hundred_times_too_high_is_noticed_within_200_steps(mu
 
 
 def test_a_healthy_run_learns_and_logs_what_matters(run_dir):
-    entries = json.loads((run_dir / "trainer_state.json").read_text())["log_history"]
+    entries = json.loads((run_dir / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     logged = [entry for entry in entries if "loss" in entry]
     assert len(logged) == 30
     first, last = (

@@ -326,7 +326,7 @@ def test_missing_and_empty_sound_files_are_told(name, tmp_path, caplog):
     before = loader(tmp_path)
     split = max(SPLITS, key=lambda split: len(before[split]))
     clip = before[split][0]
-    clip.path.write_text("")
+    clip.path.write_text("", encoding="utf-8")
     if "philharmonia" not in name:  # where the sound files are the annotation
         clip.path.unlink()
     caplog.clear()
@@ -435,7 +435,7 @@ def test_emomusic_keeps_artists_and_the_official_test_set_apart(tmp_path):
     assert [clip.path.name for clip in splits["test"]] == ["1000.mp3"]
     assert len(splits["train"]) > len(splits["validation"]) > 0
     path = tmp_path / "annotations/songs_info.csv"
-    path.write_text(path.read_text().replace("Band xx\t", "BAND  x-x!"))
+    path.write_text(path.read_text(encoding="utf-8").replace("Band xx\t", "BAND  x-x!"))
     again = loaders.load_emomusic(tmp_path)
     assert again == splits  # an artist is known by the letters of the name
 

@@ -284,7 +284,7 @@ def test_mt2_readouts_are_those_of_the_package(published):
     assert isinstance(encoder, MT2Encoder)
     embedding = encoder.embed(song(3))
     package = embed_audio(MT2Model.from_pretrained(published).eval(), encoder.extractor, song(3), RATE)
-    for name, value in package.track.items():
+    for name, value in package.vectors.items():
         assert np.allclose(embedding.vectors[name], value, atol=1e-6)
     assert np.allclose(embedding.vectors["frames"], embedding.frames["frames"].mean(0), atol=1e-5)
     size = encoder.model.config.hidden_size
@@ -337,7 +337,8 @@ def test_any_model_of_transformers_can_be_probed(other_models):
 def test_a_function_of_ones_own_can_be_probed(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n\ndef energy(audio, rate):\n"
-        "    return np.abs(audio[: len(audio) // 160 * 160]).reshape(-1, 160)\n"
+        "    return np.abs(audio[: len(audio) // 160 * 160]).reshape(-1, 160)\n",
+        encoding="utf-8",
     )
     encoder = load_encoder(f"{tmp_path / 'mine.py'}:energy")
     embedding = encoder.embed(tone(440, 2.0))
@@ -368,7 +369,7 @@ def test_embeddings_are_kept_by_content(tmp_path):
     without_frames = EmbeddingCache(tmp_path / "cache", load_encoder("log-mel"), with_frames=False)
     assert without_frames.fill(whole) == {} and files("log-mel") == 2
     assert not list((tmp_path / "cache").glob("log-mel-*/*.frames.npz"))
-    (tmp_path / "bad.wav").write_text("no audio")
+    (tmp_path / "bad.wav").write_text("no audio", encoding="utf-8")
     missing = {Clip(tmp_path / name, None, name) for name in ("bad.wav", "none.wav")}
     assert cache.fill([*missing, whole[0]]).keys() == missing
     audio, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")  # 16 bits: silence is not what it was
@@ -442,19 +443,19 @@ def test_the_commands_give_a_table_and_pictures(small_corpus, published, tmp_pat
     tasks += ["--readouts", "mean", "mean@0", "mean@1", "frames", "statistics", "constant"]
     arguments = [str(argument) for argument in (*models, *data, *tasks, "--seeds", 0, 1)]
     main(arguments)
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_text(encoding="utf-8"))
     key = results["models"][str(published)]["tasks"]["corpus-key"]
     assert set(key["readouts"]) == {"mean", "mean@0", "mean@1", "frames", "zero-shot"}
     assert len(key["readouts"]["mean"]["test"]["mirex"]["values"]) == 2
     assert results["models"]["krumhansl"]["tasks"].keys() == {"corpus-key"}
-    before = out.read_text()
+    before = out.read_text(encoding="utf-8")
     with caplog.at_level("INFO"):
         main(arguments)  # finished: nothing is done again
-    assert out.read_text() == before
+    assert out.read_text(encoding="utf-8") == before
     assert caplog.text.count("is there already") + caplog.text.count("is nothing it answers") == 15
     report([str(out), "--output", str(tmp_path / "table.md"), "--figure", str(tmp_path / "bars.png"),
             "--layer_figure", str(tmp_path / "layers.png")])  # fmt: skip
-    text = (tmp_path / "table.md").read_text()
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
     # mean, frames, zero-shot; statistics, frames; no training; constant, frames; and the table of tasks
     assert text.count("\n| ") == 3 + 2 + 1 + 2 + 4
     for row in ("| krumhansl | no training |", "| chroma | statistics |", "| constant | constant |"):

@@ -16,8 +16,8 @@ from mt2_music.music import KEY_LABELS
 from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.key.__main__ import main
 from mt2_music.train.probing.encoders import MT2Encoder
+from mt2_music.train.probing.report.comparison import claim, compare, comparison_table
 from mt2_music.train.probing.run.__main__ import main as measure
-from mt2_music.train.publish.card import _behind
 from mt2_music.train.publish.figures import mistakes
 from mt2_music.train.publish.key_layer import fit_keys, with_keys
 from mt2_music.train.synth import find_soundfont
@@ -68,7 +68,7 @@ assert not report["missing_keys"] and not report["mismatched_keys"], report
         for name, tensor in load_model(MT2ForPreTraining, published).state_dict().items()
     )
     assert MT2Config.from_pretrained(keyed).dtype == torch.float32  # half on the disk only
-    facts = json.loads((keyed / "training.json").read_text())
+    facts = json.loads((keyed / "training.json").read_text(encoding="utf-8"))
     assert facts["base"] == published.name and facts["settings"]["seed"] == 42
     capsys.readouterr()
     assert mt2(["key", str(tmp_path / "song.wav"), "--model", str(keyed), "--json"]) == 0
@@ -98,14 +98,38 @@ def test_the_signature_is_that_of_the_two_likeliest_keys_together(extractor):
         classify_key(other, extractor, song(1, 2.0), RATE)
 
 
-def test_the_card_names_what_does_better():
-    def scored(**readouts):
-        task = {"main": "mirex", "readouts": {n: {"test": {"mirex": {"mean": v}}} for n, v in readouts.items()}}
-        return {"tasks": {"corpus-key": task}}
+def scored(**readouts: tuple[float | None, float]) -> dict:
+    """Results of a model on corpus-key: for each readout the validation and the test score."""
+    found = {}
+    for name, (validation, test) in readouts.items():
+        found[name] = {"test": {"mirex": {"mean": test, "std": None}}}
+        if validation is not None:
+            found[name]["validation"] = {"mirex": {"mean": validation, "std": None}}
+    return {"tasks": {"corpus-key": {"main": "mirex", "readouts": found, "sizes": {"test": 100}}}}
 
-    models = {"mine": scored(mean=0.5, frames=0.6), "chroma": scored(statistics=0.7), "mfcc": scored(statistics=0.1)}
-    assert "- corpus-key: 60.0 (frames), and 70.0 of chroma, statistics\n" in _behind("mine", models)
-    assert _behind("chroma", models) == "" == _behind("mine", {"mine": models["mine"]})
+
+def test_validation_chooses_the_readout_and_the_table_says_what_does_better():
+    models = {
+        "mine": scored(mean=(0.4, 0.9), frames=(0.7, 0.6)),
+        "mine-equivariant": scored(frames=(0.1, 0.65), mean=(0.9, 0.2)),
+        "chroma": scored(statistics=(0.5, 0.7)),
+        "mfcc": scored(statistics=(0.9, 0.1)),
+    }
+    (row,) = compare("mine", models)
+    assert (row.own.readout, row.own.mean) == ("frames", 0.6)  # not the one that is best on test
+    assert (row.baseline.model, row.other.mean) == ("chroma", 0.65)  # what is best on test
+    table = comparison_table("mine", [row])
+    assert "| 60.0 | frames | 70.0 chroma ▲ | 65.0 mine-equivariant, frames ▲ |" in table
+    losing = (
+        "`mine` scores higher than every baseline on 0 of 1 task. An ablation or another model is as good or better"
+    )
+    assert claim("mine", [row]) == f"{losing} on 1 of 1 task (key of a piece)."
+    (row,) = compare("mine", {name: models[name] for name in ("mine", "mfcc")})
+    assert "| **60.0** | frames | 10.0 mfcc |" in comparison_table("mine", [row])
+    assert claim("mine", [row]) == "`mine` scores higher than every baseline on 1 of 1 task (key of a piece)."
+    named = {"mine": scored(frames=(0.9, 0.5), **{"its own keys": (None, 0.6), "zero-shot": (None, 0.9)})}
+    assert compare("mine", named)[0].own.readout == "its own keys"
+    assert compare("another", models) == []
 
 
 def test_mistakes_are_counted_around_the_circle():
@@ -125,13 +149,14 @@ def test_the_card_says_what_was_measured(published, keyed, small_corpus, music_f
     measure(list(map(str, ["--model", published, keyed, "chroma", *options])))
     more = ["--corpus", str(small_corpus), "--songs", str(music_folder), "--layers", str(results)]
     assert card([str(published), "--results", str(results), *more]) == 0
-    scores = json.loads(results.read_text())["models"]
-    text = (published / "README.md").read_text()
+    scores = json.loads(results.read_text(encoding="utf-8"))["models"]
+    text, table = ((published / name).read_text(encoding="utf-8") for name in ("README.md", "results.md"))
     for name in (published.name, "chroma"):
         model = next(model for model in scores.values() if model["name"] == name)
         for readout, score in model["tasks"]["corpus-key"]["readouts"].items():
             if "@" not in readout:
-                assert f"| {name} | {readout} | {100 * score['test']['mirex']['mean']:.1f} |" in text
+                assert f"| {name} | {readout} | {100 * score['test']['mirex']['mean']:.1f} |" in table
+    assert " chroma" in text and "scores higher than every baseline on" in text
     assert "model-index" in text and "$" not in text and "test pieces in one key" in text
     pictures = {path.name for path in (published / "figures").glob("*.png")}
     assert pictures == {"bars.png", "layers.png", "keys.png", "map.png", "self-similarity.png"}
@@ -140,4 +165,5 @@ def test_the_card_says_what_was_measured(published, keyed, small_corpus, music_f
     before = text
     assert card([str(published), "--results", str(tmp_path / "missing.json")]) == 2
     assert card([str(music_folder)]) == 2
-    assert (published / "README.md").read_text() == before
+    assert card([str(published), str(published), "--corpus", str(small_corpus)]) == 2  # of one model
+    assert (published / "README.md").read_text(encoding="utf-8") == before

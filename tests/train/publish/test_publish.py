@@ -15,7 +15,9 @@ import yaml
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.publish.__main__ import main
 from mt2_music.train.publish.calibrate import calibrate_key
+from mt2_music.train.publish.facts import training_facts
 from mt2_music.train.publish.folder import publish
+from mt2_music.train.run_folder import SETTINGS_FILE
 from mt2_music.train.synth import find_soundfont
 from support import RATE, pitch_fork, python, song, tiny_config
 
@@ -74,35 +76,46 @@ def test_the_folder_is_complete(published, run_dir):
     code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
     rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
     assert names == code | rest
-    assert "Apache License" in (published / "LICENSE").read_text()
-    assert len(json.loads((published / "config.json").read_text())["auto_map"]) == 6
+    assert "Apache License" in (published / "LICENSE").read_text(encoding="utf-8")
+    assert len(json.loads((published / "config.json").read_text(encoding="utf-8"))["auto_map"]) == 6
     assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
-    card = (published / "README.md").read_text()
+    card = (published / "README.md").read_text(encoding="utf-8")
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["library_name"] == "transformers" and metadata["license"] == "apache-2.0"
     assert metadata["pipeline_tag"] == "feature-extraction"
-    steps = json.loads((run_dir / "trainer_state.json").read_text())["global_step"]
+    steps = json.loads((run_dir / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
     assert f"{steps} steps of 4 songs" in card
     assert "$" not in card
     for line in ("| code | ", "| weights | ", "| training data | "):
         assert line in card
 
 
+def test_hours_count_the_batches_whose_gradients_are_accumulated(tmp_path):
+    state = {"global_step": 30, "train_batch_size": 8, "logging_steps": 10}
+    state["log_history"] = [{"step": step, "songs_per_second": 2.0, "loss": 1.0} for step in (10, 20, 30)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    settings = {"songs_per_step": 16, "gradient_accumulation_steps": 3}  # 8 songs on each of 2 processes, 3 times
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
+    facts = training_facts(tmp_path)
+    assert facts["hours"] == round(30 * 16 * 3 / 2.0 / 3600, 2)
+    assert facts["songs_per_process"] == 8 * 3
+
+
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    (tmp_path / "mine" / "config.json").write_text("{}")
+    (tmp_path / "mine" / "thesis.txt").write_text("precious", encoding="utf-8")
+    (tmp_path / "mine" / "config.json").write_text("{}", encoding="utf-8")
     assert main([str(run_dir), str(tmp_path / "mine"), "--replace"]) == 2
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "config.json"}
     before = sorted(path.name for path in run_dir.iterdir())
     assert main([str(run_dir), str(run_dir), "--replace"]) == 2
     assert sorted(path.name for path in run_dir.iterdir()) == before
     assert main([str(run_dir), str(tmp_path / "card")]) == 0
-    (tmp_path / "card" / "README.md").write_text("a card written by hand")
+    (tmp_path / "card" / "README.md").write_text("a card written by hand", encoding="utf-8")
     assert main([str(run_dir), str(tmp_path / "card")]) == 2
-    assert (tmp_path / "card" / "README.md").read_text() == "a card written by hand"
+    assert (tmp_path / "card" / "README.md").read_text(encoding="utf-8") == "a card written by hand"
     assert main([str(run_dir), str(tmp_path / "card"), "--replace"]) == 0
-    assert "# card" in (tmp_path / "card" / "README.md").read_text()
+    assert "# card" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         publish(tmp_path / "mine", tmp_path / "new", "mit", "")
     assert not (tmp_path / "new").exists()
@@ -152,7 +165,7 @@ sys.modules.update(dict.fromkeys(blocked))  # None: importing them fails, as if 
 import mt2_music, mt2_music.cli
 from mt2_music.embed import embed_audio
 model = mt2_music.MT2Model(mt2_music.MT2Config(num_hidden_layers=1)).eval()
-print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r}).track["mean"].shape)
+print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r}).mean.shape)
 """
     assert "(192,)" in python("-c", script, cwd=tmp_path).stdout
 
@@ -160,9 +173,13 @@ print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.fla
 def test_a_broken_torchaudio_is_named_and_does_no_harm(tmp_path):
     broken = tmp_path / "torchaudio"
     broken.mkdir()
-    (broken / "__init__.py").write_text('raise OSError("libtorch_cuda.so: cannot open shared object file")')
+    (broken / "__init__.py").write_text(
+        'raise OSError("libtorch_cuda.so: cannot open shared object file")', encoding="utf-8"
+    )
     (tmp_path / "torchaudio-2.0.dist-info").mkdir()
-    (tmp_path / "torchaudio-2.0.dist-info" / "METADATA").write_text("Name: torchaudio\nVersion: 2.0\n")
+    (tmp_path / "torchaudio-2.0.dist-info" / "METADATA").write_text(
+        "Name: torchaudio\nVersion: 2.0\n", encoding="utf-8"
+    )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     code = "{}from transformers import SequenceFeatureExtractor, Trainer, pipeline"
     broken, hidden = (
@@ -185,7 +202,7 @@ def test_hub_files_import_nothing_that_users_may_lack():
     files.append(Path(sys.modules["mt2_music.feature_extraction.feature_extraction_mt2"].__file__))
     allowed = set(sys.stdlib_module_names) | {"numpy", "torch", "transformers"}
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= allowed, file
             elif isinstance(node, ast.ImportFrom) and node.level == 0:

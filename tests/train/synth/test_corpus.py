@@ -35,12 +35,16 @@ def arguments(corpus, *more):
 
 def content(corpus):
     files = {path.relative_to(corpus).as_posix(): path.read_bytes() for path in corpus.rglob("*.flac")}
-    return files, (corpus / "rows.jsonl").read_text(), (corpus / "settings.json").read_text()
+    return (
+        files,
+        (corpus / "rows.jsonl").read_text(encoding="utf-8"),
+        (corpus / "settings.json").read_text(encoding="utf-8"),
+    )
 
 
 @pytest.fixture(scope="module")
 def rows(small_corpus):
-    return [json.loads(line) for line in (small_corpus / "rows.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (small_corpus / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_splits_are_by_piece_and_the_test_soundfont_is_unseen(rows):
@@ -107,7 +111,7 @@ def test_a_killed_render_goes_on_and_ends_with_the_same_bits(small_corpus, tmp_p
     command = [sys.executable, "-m", "mt2_music.train.synth.corpus", *arguments(corpus, "--workers", 1)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not (corpus / "rows.jsonl").exists() or (corpus / "rows.jsonl").read_text().count("\n") < 12:
+    while not (corpus / "rows.jsonl").exists() or (corpus / "rows.jsonl").read_text(encoding="utf-8").count("\n") < 12:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -116,7 +120,9 @@ def test_a_killed_render_goes_on_and_ends_with_the_same_bits(small_corpus, tmp_p
         file.write('{"id": "generated-0000')  # as a kill in the middle of a line leaves it
     (corpus / "audio" / "train" / "generated-000000.flac.1.part").write_bytes(b"half a file")
     finished = {path: path.stat().st_mtime_ns for path in corpus.rglob("*.flac")}
-    listed = {json.loads(line)["file"] for line in (corpus / "rows.jsonl").read_text().splitlines()[:-1]}
+    listed = {
+        json.loads(line)["file"] for line in (corpus / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:-1]
+    }
     main(arguments(corpus, "--workers", "2"))
     assert content(corpus) == content(small_corpus)
     assert all(
@@ -139,14 +145,14 @@ def test_solos_are_one_instrument_and_change_nothing_else(small_corpus, tmp_path
     for bank in ("first.sf2", "second.sf2", "unseen.sf2"):
         shutil.copy(small_corpus.parent / bank, tmp_path)
     main(arguments(tmp_path / "with solos", "--solos"))
-    lines = (tmp_path / "with solos" / "rows.jsonl").read_text().splitlines()
+    lines = (tmp_path / "with solos" / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     solos = [row for row in map(json.loads, lines) if row["source"] == "solos"]
     assert len(solos) > 2
     for row in solos:
         assert row["seconds"] == 16.0 and len(row["programs"]) == 1 and len(row["instruments"]) == 1
         assert len({note["part"] for note in row["notes"]}) == 1 and row["key"]
     others = [line for line in lines if '"source": "solos"' not in line]
-    assert set(others) < set((small_corpus / "rows.jsonl").read_text().splitlines())
+    assert set(others) < set((small_corpus / "rows.jsonl").read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize(
@@ -194,10 +200,10 @@ def test_scores_that_cannot_be_played_are_named(small_corpus, tmp_path, caplog):
         shutil.copy(bank, tmp_path)
     corpus = tmp_path / "corpus"
     main(arguments(corpus, "--midi", scores, "--hours", "0.03"))
-    left_out = json.loads((corpus / "left_out.json").read_text())
+    left_out = json.loads((corpus / "left_out.json").read_text(encoding="utf-8"))
     assert left_out and all("torn.mid" in row["error"] for row in left_out)
     assert "torn.mid" in caplog.text
-    rows = [json.loads(line) for line in (corpus / "rows.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (corpus / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {"tune/one", "tune/two"} <= {row["piece"] for row in rows}
     (scores / "three.mid").write_bytes((scores / "one.mid").read_bytes())
     with pytest.raises(SystemExit):  # other pieces: not this corpus any more

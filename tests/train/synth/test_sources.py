@@ -69,9 +69,11 @@ def pop909(tmp_path):
     write_midi(folder / "001.mid", tracks, meter=None)
     write_midi(folder / "versions" / "001-v1.mid", tracks)
     beats = [f"{beat * BEAT} {float((beat - 1) % 2 == 0)} {float((beat - 1) % 4 == 0)}" for beat in range(10)]
-    (folder / "beat_midi.txt").write_text("\n".join(beats))
-    (folder / "chord_midi.txt").write_text("0.0\t0.5\tN\n0.5\t1.5\tDb:maj\n1.5\t2.5\tDb:maj\n2.5\t4.5\tAb:maj/3\n")
-    (folder / "key_audio.txt").write_text("1.2\t4.0\tDb:maj\n")
+    (folder / "beat_midi.txt").write_text("\n".join(beats), encoding="utf-8")
+    (folder / "chord_midi.txt").write_text(
+        "0.0\t0.5\tN\n0.5\t1.5\tDb:maj\n1.5\t2.5\tDb:maj\n2.5\t4.5\tAb:maj/3\n", encoding="utf-8"
+    )
+    (folder / "key_audio.txt").write_text("1.2\t4.0\tDb:maj\n", encoding="utf-8")
     return folder
 
 
@@ -90,12 +92,12 @@ def test_pop909_gives_parts_and_labels(pop909):
 
 def test_pop909_in_three_counts_bars_of_three(pop909):
     beats = [f"{beat * BEAT} {float(beat % 3 == 0)} {float(beat % 6 == 0)}" for beat in range(10)]
-    (pop909 / "beat_midi.txt").write_text("\n".join(beats))
+    (pop909 / "beat_midi.txt").write_text("\n".join(beats), encoding="utf-8")
     assert [beat.position for beat in read_pop909(pop909 / "001.mid").beats] == [1, 2, 3, 1, 2, 3, 1, 2, 3, 1]
 
 
 def test_pop909_leaves_out_a_key_that_the_notes_contradict(pop909):
-    (pop909 / "key_audio.txt").write_text("1.2 4.0 D:maj\n")
+    (pop909 / "key_audio.txt").write_text("1.2 4.0 D:maj\n", encoding="utf-8")
     score = read_pop909(pop909 / "001.mid")
     assert score.keys == ()
     assert score.chords
@@ -115,7 +117,7 @@ def test_pop909_leaves_out_a_key_that_the_notes_contradict(pop909):
 def test_pop909_refuses_bad_annotations(pop909, file, text, problem):
     (pop909 / file).unlink()
     if text:
-        (pop909 / file).write_text(text)
+        (pop909 / file).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=problem):
         read_pop909(pop909 / "001.mid")
 
@@ -215,7 +217,8 @@ def write_sheet(path, bars, fifths=0, mode="", meter=(4, 4), tempo="", parts=1):
         + "".join(f'<score-part id="{name}"><part-name>{name}</part-name></score-part>' for name in names)
         + "</part-list>"
         + "".join(f'<part id="{name}">{measures}</part>' for name in names)
-        + "</score-partwise>"
+        + "</score-partwise>",
+        encoding="utf-8",
     )
     return path
 
@@ -371,7 +374,7 @@ def test_pieces_are_found_in_order_and_versions_of_a_tune_share_a_name(tmp_path)
     for name in ("b/The Café (2).mxl", "a/cafe.musicxml", "b/Zoo.XML", "b/._Zoo.xml", ".hidden/x.xml", "song.mid"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text("not parsed")
+        path.write_text("not parsed", encoding="utf-8")
     found = SOURCES["musicxml"].find(tmp_path).pieces
     assert [name for name, _ in found] == ["tune/cafe", "tune/cafe", "tune/zoo"]
     # No title: the path is the name.

@@ -7,9 +7,13 @@ from typing import Any
 from mt2_music.train.data.splits import SPLITS
 from mt2_music.train.probing.tasks import TASKS
 
+from .comparison import BASELINES
+
 
 def load_results(paths: list[Path]) -> dict[str, dict[str, Any]]:
     """Read several result files into one: models by name.
+
+    A baseline may be in several files, made by different versions of it: the file named first counts.
 
     Raises:
         ValueError: a file holds no results, two files hold different models of one name, or scores of one task that
@@ -24,6 +28,8 @@ def load_results(paths: list[Path]) -> dict[str, dict[str, Any]]:
         for model in content["models"].values():
             known = models.setdefault(model["name"], {**model, "tasks": {}})
             if known["identity"] != model["identity"]:
+                if model["name"] in BASELINES:
+                    continue
                 raise ValueError(f"two different models are called {model['name']}: rename one of their folders")
             for task, scores in model["tasks"].items():
                 if identities.setdefault(task, scores["of"]) != scores["of"]:

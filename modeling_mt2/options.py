@@ -1,0 +1,14 @@
+"""Choices and defaults that functions and the `mt2` command share; imports nothing, so that `mt2 --help` is quick."""
+
+DEFAULT_MODEL = "mt2-small-key"  # comes with the package; knows both signatures and keys
+
+VECTORS = ("mean", "equivariant", "contrastive")  # of a song; a model may lack one of the last two
+TABLE_SUFFIXES = (".npz", ".parquet", ".arrow")
+
+# On validation pieces as many keys are right as without; but of transposed music 95 % of the keys follow, and without
+# 86 %.
+DEFAULT_TRANSPOSITIONS = 1
+
+NUM_SIMILAR = 10  # songs that are returned
+
+ONNX_INPUTS = ("waveform", "features")

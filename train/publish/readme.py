@@ -1,0 +1,93 @@
+"""What README says of the published models, written between markers from the results in their folders."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mt2_music.loading import load_config
+from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
+
+from .card import rows_of_card, title_of
+from .facts import FACTS_FILE, read_json
+
+CLAIM, TABLE = "claim", "models"
+
+
+def fill_readme(text: str, folders: Sequence[Path]) -> str:
+    """Return README with its claim and its table of models written anew.
+
+    Args:
+        text: of README, with the lines `<!-- claim -->`, `<!-- end of claim -->`, and the same of `models`.
+        folders: of the published models; a model with a key layer becomes a row of the model it was made from.
+
+    Raises:
+        ValueError: a marker is missing, a folder holds no results, or no model of its own.
+    """
+    facts = {folder: read_json(folder / FACTS_FILE) for folder in folders}
+    for folder in folders:
+        if not facts[folder] or not rows_of_card(folder):
+            raise ValueError(f"{folder} holds no {FACTS_FILE} or no results of the benchmark")
+    plain = [folder for folder in folders if "readout" not in facts[folder]]
+    keyed = {facts[folder]["base"]: folder for folder in folders if "readout" in facts[folder]}
+    if not plain:
+        raise ValueError("name the folder of at least one model without a key layer")
+    claims = [claim(title_of(facts[folder]), rows_of_card(folder)) for folder in plain]
+    text = _between(text, CLAIM, "\n".join(claims))
+    return _between(text, TABLE, _table(plain, keyed))
+
+
+def _between(text: str, marker: str, content: str) -> str:
+    start, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ValueError(f"README needs one line {start.strip()} and one line {end}")
+    return re.sub(f"{start}.*?{end}", lambda _: f"{start}\n{content}\n\n{end}", text, count=1, flags=re.DOTALL)
+
+
+def _table(plain: Sequence[Path], keyed: dict[str, Path]) -> str:
+    """Write a column for each model and one for the best baseline, and a row for each task."""
+    titles = [title_of(read_json(folder / FACTS_FILE)) for folder in plain]
+    by_task = [{row.task: row for row in rows_of_card(folder)} for folder in plain]
+    lines = [
+        "| what it knows | score | " + " | ".join(titles) + " | best baseline |",
+        "|---|---|" + "---:|" * (len(titles) + 1),
+    ]
+    lines.append(
+        _line("parameters", "", [f"{read_json(f / FACTS_FILE)['parameters'] / 1e6:.1f} M" for f in plain], "-")
+    )
+    lines.append(_line("values in a vector", "", [f"{load_config(f).hidden_size}" for f in plain], "-"))
+    tasks = list(dict.fromkeys(task for rows in by_task for task in rows))
+    for task in tasks:
+        found = [rows.get(task) for rows in by_task]
+        lines.append(_scores(next(row for row in found if row).title, found))
+    named = [rows_of_card(keyed[title]) if title in keyed else [] for title in titles]
+    if any(named):
+        lines.append(_scores("key of a piece, as `mt2 key` names it", [rows[0] if rows else None for rows in named]))
+    clips = min(row.test_clips for rows in by_task for row in rows.values())
+    note = (
+        f"Test split, in percent. Bold is the best of a row; {MARK} marks a baseline that is better than every model "
+        "here. What is read of a model was chosen on the validation split; of baselines the best test score counts. "
+        f"Differences below {50 / clips**0.5:.0f} points may be chance: test splits hold {clips} clips or more."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _scores(title: str, found: Sequence[Row | None]) -> str:
+    rows = [row for row in found if row]
+    baselines = [row.baseline for row in rows if row.baseline]
+    baseline = max(baselines, key=lambda score: score.mean, default=None)
+    best = max([*(row.own.mean for row in rows), *(score.mean for score in baselines)])
+    cells = [_cell(row.own, best) if row else "-" for row in found]
+    other = "-"
+    if baseline:
+        ahead = all(baseline.mean > row.own.mean for row in rows)
+        other = f"{_cell(baseline, best)} {baseline.model}" + f" {MARK}" * ahead
+    return _line(title, rows[0].metric, cells, other)
+
+
+def _cell(score: Score, best: float) -> str:
+    text = f"{100 * score.mean:.1f}"
+    return f"**{text}**" if score.mean == best else text
+
+
+def _line(title: str, metric: str, cells: Sequence[str], baseline: str) -> str:
+    return "| " + " | ".join([title, metric, *cells, baseline]) + " |"
