@@ -70,7 +70,7 @@ def main() -> None:
         results[Path(model).name] = measure(model, arguments.corpus, arguments.cache_dir)
         write_text_atomic(arguments.out, json.dumps(results, indent=1) + "\n")
     lines = [
-        "| model | vector, chosen on validation | layer on the vector: Acc1 | Acc2 | layer for beats on frames: Acc1 | Acc2 |",
+        "| model | vector, chosen on validation | layer on the vector: Acc1 | Acc2 | beats from frames: Acc1 | Acc2 |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for name, found in results.items():
