@@ -16,7 +16,7 @@ from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio_datasets import load_named_dataset, open_stream
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
-from mt2_music.train.data.quads import Quads, QuadsAndSongs
+from mt2_music.train.data.quads import QUADS_FILE, Quads, QuadsAndSongs
 from mt2_music.train.data.streaming import StreamedPairs
 from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
 from mt2_music.train.data.windows import Transpositions, WindowPairs, Windows
@@ -80,6 +80,14 @@ def describe(audio: Tracks | Any) -> dict[str, Any]:
     names = "".join(f"{Path(track.name).name} {track.num_samples}\n" for track in audio.tracks)
     digest = hashlib.sha256(names.encode()).hexdigest()
     return {"num_tracks": len(audio), "hours": round(audio.hours, 3), "tracks_sha256": digest}
+
+
+def describe_quads(quads_dir: str | None) -> dict[str, Any]:
+    """Return what tells one folder of quads from another; nothing where there is none."""
+    listed = Path(quads_dir).expanduser() / QUADS_FILE if quads_dir is not None else None
+    if listed is None or not listed.is_file():  # `Quads` says what is wrong with it
+        return {}
+    return {"quads_sha256": hashlib.sha256(listed.read_bytes()).hexdigest()}
 
 
 def load_model_and_extractor(
@@ -193,6 +201,7 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
                     **{name: getattr(training, name) for name in BINDING},
                     "songs_per_step": training.train_batch_size * training.world_size,
                     **describe(audio),
+                    **describe_quads(arguments.quads_dir),
                 },
             )
     trainer = make_trainer(arguments, training, audio)
