@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from mt2_music import MT2Config
+from mt2_music.train.data.prepared import SETTINGS_FILE, write_shard
+from mt2_music.train.data.quads import QUADS_FILE, track_name
 from mt2_music.train.pretrain.trainer import SPEED
 from mt2_music.train.synth import Note, Score, compose, find_soundfont, play_additive
 
@@ -46,6 +48,24 @@ def tone(frequency: float, seconds: float = 1.0, rate: int = RATE, amplitude: fl
 def song(index: int, seconds: float = 8.0) -> np.ndarray:
     rng = np.random.default_rng([5, index])
     return play_additive(compose(rng, seconds, index % 12, ("major", "minor")[index % 2]), rng)
+
+
+def write_quads(folder: Path, solos: list[bool], samples_of) -> None:
+    """Write a folder of quads as rendering does, of int16 `samples_of(quad, score, orchestration)`."""
+    names = [f"quad-{number:06d}" for number in range(len(solos))]
+    tracks = (
+        (track_name(name, score, which), samples_of(number, score, which))
+        for number, name in enumerate(names)
+        for score in (0, 1)
+        for which in (0, 1)
+    )
+    write_shard(folder, 0, tracks, [])
+    rows = [
+        {"id": name, "solo": solo, "tempos": [90.0 + number, 0.0 if solo else 180.0 + number]}
+        for number, (name, solo) in enumerate(zip(names, solos, strict=True))
+    ]
+    (folder / SETTINGS_FILE).write_text('{"shards": 1}')
+    (folder / QUADS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def pitch_fork(tonic: int) -> np.ndarray:

@@ -68,8 +68,9 @@ class Quads:
         self.quads = []
         for line in (folder / QUADS_FILE).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            first, second = ((place[track_name(row["id"], score, which)] for which in (0, 1)) for score in (0, 1))
-            self.quads.append(Quad((tuple(first), tuple(second)), tuple(row["tempos"]), row["solo"]))  # type: ignore[arg-type]
+            # Tuples, not generators of generators: those would name the second score twice.
+            first, second = (tuple(place[track_name(row["id"], score, which)] for which in (0, 1)) for score in (0, 1))
+            self.quads.append(Quad((first, second), tuple(row["tempos"]), row["solo"]))  # type: ignore[arg-type]
         self.seconds = min(track.seconds for track in self.tracks.tracks)
 
     def numbers(self, solo: bool) -> np.ndarray:
@@ -146,7 +147,8 @@ class QuadsAndSongs(torch.utils.data.Dataset):
         if place < self.songs_of_quads:
             numbers, count, first = next(kind for kind in reversed(self.kinds) if kind[1] and place >= kind[2])
             pair, member = divmod(place - first, 2)
-            return self._quad_item(numbers, (step * self.processes + process) * count + pair, member, step)
+            drawn = (step * self.processes + process) * count + pair
+            return self._quad_item(numbers, drawn, count * self.processes, member, step)
         assert self.songs is not None
         each = self.batch_size - self.songs_of_quads
         item = self.songs[(step * self.processes + process) * each + place - self.songs_of_quads]
@@ -160,9 +162,11 @@ class QuadsAndSongs(torch.utils.data.Dataset):
             "tempo": torch.tensor(0.0),
         }
 
-    def _quad_item(self, numbers: np.ndarray, drawn: int, member: int, step: int) -> dict[str, torch.Tensor]:
-        """Draw song `member` of the quad that is drawn as number `drawn` of its kind."""
-        one_pass, place = divmod(drawn, len(numbers))
+    def _quad_item(
+        self, numbers: np.ndarray, drawn: int, in_step: int, member: int, step: int
+    ) -> dict[str, torch.Tensor]:
+        """Draw song `member` of the quad that is drawn as number `drawn` of its kind, of which a step has `in_step`."""
+        one_pass, place = divmod(drawn, len(numbers) // in_step * in_step)  # so that no step holds a quad twice
         number = int(np.random.default_rng([self.seed, 3, one_pass]).permutation(len(numbers))[place])
         number = int(numbers[number])
         exchanged = int(np.random.default_rng([self.seed, 4, number, one_pass]).integers(2))

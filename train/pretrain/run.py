@@ -16,7 +16,7 @@ from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio_datasets import load_named_dataset, open_stream
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
-from mt2_music.train.data.quads import Quads, QuadsAndSongs
+from mt2_music.train.data.quads import QUADS_FILE, Quads, QuadsAndSongs
 from mt2_music.train.data.streaming import StreamedPairs
 from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
 from mt2_music.train.data.windows import Transpositions, WindowPairs, Windows
@@ -82,11 +82,19 @@ def describe(audio: Tracks | Any) -> dict[str, Any]:
     return {"num_tracks": len(audio), "hours": round(audio.hours, 3), "tracks_sha256": digest}
 
 
+def describe_quads(quads_dir: str | None) -> dict[str, Any]:
+    """Return what tells one folder of quads from another; nothing where there is none."""
+    listed = Path(quads_dir).expanduser() / QUADS_FILE if quads_dir is not None else None
+    if listed is None or not listed.is_file():  # `Quads` says what is wrong with it
+        return {}
+    return {"quads_sha256": hashlib.sha256(listed.read_bytes()).hexdigest()}
+
+
 def load_model_and_extractor(
     arguments: PretrainArguments, training: MT2TrainingArguments
 ) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
     """Make a new model, or take up a published one; heads of losses that it lacks are new."""
-    heads = {
+    heads: dict[str, Any] = {
         "frame_projection_size": HEAD_SIZE * bool(training.frame_weight),
         "tempo_projection_size": HEAD_SIZE * bool(training.tempo_weight),
         "num_cepstral_coefficients": CEPSTRAL_COEFFICIENTS * bool(training.cepstrum_weight),
@@ -132,11 +140,13 @@ def make_dataset(
         place = {"rank": training.process_index, "world_size": training.world_size}
         return StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
     of_songs = batch_size - training.songs_of_quads
-    if of_songs and audio is None:
-        raise ValueError(f"{of_songs} songs of a batch of {batch_size} are recordings: give some, or --quad_share 1")
     num_steps = training.max_steps * training.gradient_accumulation_steps
     pairs = None
     if of_songs:
+        if audio is None:
+            raise ValueError(
+                f"{of_songs} songs of a batch of {batch_size} are recordings: give some, or --quad_share 1"
+            )
         each = of_songs * training.world_size
         pairs = WindowPairs(audio, num_steps * each, each, **drawing, minutes_per_draw=arguments.minutes_per_draw)
     if not training.songs_of_quads:
@@ -191,6 +201,7 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
                     **{name: getattr(training, name) for name in BINDING},
                     "songs_per_step": training.train_batch_size * training.world_size,
                     **describe(audio),
+                    **describe_quads(arguments.quads_dir),
                 },
             )
     trainer = make_trainer(arguments, training, audio)

@@ -217,7 +217,11 @@ def render_quads(recipe: QuadRecipe, num_quads: int, workers: int | None = None,
     for unfinished in folder.glob("*.part"):
         unfinished.unlink()
     planned = -(-num_quads // QUADS_PER_SHARD)
-    done = {int(path.stem.rpartition("-")[2]) for path in folder.glob("rows-*.jsonl")}
+    shown = {"sampling_rate": SAMPLING_RATE, "shards": planned, "names": digest, "quads": settings}
+    if not begun.exists():  # first of all: whoever goes on must know the recipe
+        write_text_atomic(begun, json.dumps(shown, indent=1))
+    rows, shards = folder.glob("rows-*.jsonl"), folder.glob("shard-*.arrow")  # whole where both are there
+    done = {_number(path) for path in rows} & {_number(path) for path in shards}
     deadline = time.monotonic() + seconds_limit if seconds_limit else float("inf")
     todo = [shard for shard in range(planned) if shard not in done]
     make = partial(_render_shard, recipe, deadline)
@@ -231,10 +235,13 @@ def render_quads(recipe: QuadRecipe, num_quads: int, workers: int | None = None,
     if not finished:
         raise ValueError("not one shard was finished in time")
     lists = [(folder / f"rows-{shard:05d}.jsonl").read_text(encoding="utf-8") for shard in range(finished)]
-    shown = {"sampling_rate": SAMPLING_RATE, "shards": finished, "names": digest, "quads": settings}
-    write_text_atomic(begun, json.dumps(shown, indent=1))
+    write_text_atomic(begun, json.dumps({**shown, "shards": finished}, indent=1))
     write_text_atomic(folder / QUADS_FILE, "".join(lists))
     return finished * QUADS_PER_SHARD
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def _render_shard(recipe: QuadRecipe, deadline: float, shard: int) -> int | None:
