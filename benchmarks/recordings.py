@@ -75,7 +75,9 @@ def main() -> None:
         "|---|---:|---:|---:|---:|",
     ]
     for name, estimate in estimators.items():
-        lines.append(f"| {Path(name).name} | " + " | ".join(f"{share:.1%}" for share in check(estimate, tracks)) + " |")
+        lines.append(
+            f"| {Path(name).name} | " + " | ".join(f"{share:.1%}" for share in check(estimate, tracks)) + " |"
+        )
     hours = sum(map(len, tracks)) / SAMPLING_RATE / 3600
     note = (
         f"{len(tracks)} tracks of at least {MIN_SECONDS:g} s, {hours:.1f} hours; key signatures, of which there are "
