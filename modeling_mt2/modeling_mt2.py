@@ -660,7 +660,7 @@ class MT2ForPreTraining(MT2PreTrainedModel):
                 raise ValueError("pairs of windows take neither attention_mask nor mel_mask")
             return self._pair_loss(input_features, transposition, **kwargs)
         encoded = self.mt2(input_features, attention_mask, transposition, mel_mask, **kwargs)
-        heads: dict[str, Tensor] = {}
+        heads: dict[str, Any] = {}
         if encoded.equivariant_embeds is not None:
             heads["key_logits"] = self.key_head(encoded.equivariant_embeds)
             heads["key_signature_profile"] = self.key_head.profile(heads["key_logits"])
@@ -689,8 +689,8 @@ class MT2ForPreTraining(MT2PreTrainedModel):
             semitones = torch.as_tensor(transposition, device=pairs.device).expand(num_songs, 2).T
             bare = self.mt2(torch.cat([second, first]), None, semitones.flatten(), semitones.new_zeros(2 * num_songs))
             logits = torch.cat([outputs.key_logits[:num_songs], self.key_head(bare.equivariant_embeds)])
-            profiles = self.key_head.profile(logits, batch_statistics=self.training).chunk(3)
-            loss = loss + cpsd_loss(*profiles, semitones[1].float(), semitones[0].float())
+            profile_a, profile_b, again = self.key_head.profile(logits, batch_statistics=self.training).chunk(3)
+            loss = loss + cpsd_loss(profile_a, profile_b, again, semitones[1].float(), semitones[0].float())
         outputs.loss = loss
         return outputs
 

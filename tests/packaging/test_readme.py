@@ -64,6 +64,11 @@ def run_line(folder, line):
         here("-m", "mt2_music.cli", *words[1:], cwd=folder)
     elif words[0] == "accelerate":
         python("-m", "accelerate.commands.launch", "--cpu", *words[2:], cwd=folder)
+    elif "mt2_music.train.synth.quads" in words:  # shortened, and with a SoundFont that every machine has
+        if find_soundfont() is not None:
+            here(*words[1:-1], "8", "--seconds", "6", "--soundfonts", "first.sf2", cwd=folder)
+    elif "--quads_dir" in words and find_soundfont() is None:
+        return
     elif "mt2_music.train.pretrain" in words:  # shortened: the defaults are for hours on a GPU
         here(*words[1:], *TINY, "--max_steps", "2", "--save_steps", "2", cwd=folder)
     elif "mt2_music.train.finetune" in words:

@@ -86,7 +86,7 @@ def load_model_and_extractor(
     arguments: PretrainArguments, training: MT2TrainingArguments
 ) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
     """Make a new model, or take up a published one; heads of losses that it lacks are new."""
-    heads = {
+    heads: dict[str, Any] = {
         "frame_projection_size": HEAD_SIZE * bool(training.frame_weight),
         "tempo_projection_size": HEAD_SIZE * bool(training.tempo_weight),
         "num_cepstral_coefficients": CEPSTRAL_COEFFICIENTS * bool(training.cepstrum_weight),
@@ -132,11 +132,13 @@ def make_dataset(
         place = {"rank": training.process_index, "world_size": training.world_size}
         return StreamedPairs(audio, arguments.audio_column, batch_size, **drawing, **place)
     of_songs = batch_size - training.songs_of_quads
-    if of_songs and audio is None:
-        raise ValueError(f"{of_songs} songs of a batch of {batch_size} are recordings: give some, or --quad_share 1")
     num_steps = training.max_steps * training.gradient_accumulation_steps
     pairs = None
     if of_songs:
+        if audio is None:
+            raise ValueError(
+                f"{of_songs} songs of a batch of {batch_size} are recordings: give some, or --quad_share 1"
+            )
         each = of_songs * training.world_size
         pairs = WindowPairs(audio, num_steps * each, each, **drawing, minutes_per_draw=arguments.minutes_per_draw)
     if not training.songs_of_quads:

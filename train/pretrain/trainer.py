@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +182,12 @@ class MT2Trainer(Trainer):
     @torch.no_grad()
     def _features(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Augment the windows and compute their frames, each (songs, T, values): "a", "b", and "y" of quads' songs."""
+        args: Any = self.args
         windows: list[Tensor] = [*inputs["waveforms"].unbind(1)]
         draws = [*inputs["augmentation"].unbind(1)]
         names, sizes = ["a", "b"], [len(windows[0])] * 2
-        if self.args.songs_of_quads:
-            names, sizes = [*names, "y"], [*sizes, self.args.songs_of_quads]
+        if args.songs_of_quads:
+            names, sizes = [*names, "y"], [*sizes, args.songs_of_quads]
         joined, joined_draws = (
             torch.cat([rows[:size] for rows, size in zip(values, sizes, strict=False)]) for values in (windows, draws)
         )
@@ -324,7 +326,7 @@ class MT2Trainer(Trainer):
         return tempo_nt_xent_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)), args.temperature)
 
     def _cepstrum(
-        self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: list[str]
+        self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: Sequence[str]
     ) -> Tensor:
         config: Any = self.accelerator.unwrap_model(self.model).config
         estimates = torch.cat([gather_rows(outputs[view]["cepstrum"]) for view in shown])
