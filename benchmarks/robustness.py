@@ -131,16 +131,19 @@ def read_tracks(folder: Path) -> Iterator[dict[str, np.ndarray]]:
 def open_model(source: str) -> tuple[Embedder, str]:
     """Return what embeds with a published model and names signatures, and what tells it from others."""
     model, extractor = load_model(MT2ForPreTraining, source), load_extractor(source)
-    encoder = MT2Encoder(model, extractor, source)
+    identity = f"{MT2Encoder(model, extractor, source).identity}-{model.config.key_calibration}"
 
+    @torch.no_grad()
     def embed(waveform: np.ndarray) -> dict[str, Any]:
-        features = extractor.extract(torch.from_numpy(waveform)[None])[0]
-        profile = rotate_to_c(mean_profile(model, features, DEFAULT_TRANSPOSITIONS), key_calibration(model))
-        vectors = encoder.embed(waveform).vectors
-        readouts = {name: vectors[name] for name in ("equivariant", "contrastive", "mean") if name in vectors}
+        features = extractor.extract(torch.from_numpy(waveform)[None])
+        profile = rotate_to_c(mean_profile(model, features[0], DEFAULT_TRANSPOSITIONS), key_calibration(model))
+        outputs = model.mt2(features)
+        tokens = {"equivariant": outputs.equivariant_embeds[0], "contrastive": outputs.contrastive_embeds[0]}
+        tokens["mean"] = (tokens["equivariant"] + tokens["contrastive"]) / 2
+        readouts = {name: token.numpy() for name, token in tokens.items()}
         return {**readouts, "signature": int(profile.argmax())}
 
-    return embed, f"{encoder.identity}-{model.config.key_calibration}"
+    return embed, identity
 
 
 def open_baselines() -> tuple[Embedder, str]:
