@@ -1,8 +1,8 @@
-"""Is a key heard in real recordings that nobody labelled? `python benchmarks/recordings.py MUSIC --models NAME...`.
+"""Consistency of key estimates on recordings without labels: `python benchmarks/recordings.py MUSIC --models NAME...`.
 
-Two checks that need no labels. The two halves of a track, mostly in one key, should be heard in one; and a track that
-is played faster or slower by some semitones should be heard as many semitones higher or lower. Krumhansl's templates
-on a chroma do the same beside it. The music must not be what the model was trained on. Writes recordings.md.
+Two checks that need no labels. The two halves of a track are mostly in one key, so their estimates should agree. A
+track played faster or slower by some semitones should be estimated as many semitones higher or lower. Krumhansl's
+templates on a chroma are the baseline. The music must not be what the model was trained on. Writes recordings.md.
 """
 
 import argparse

@@ -65,7 +65,7 @@ class EmbeddingCache:
         return failed
 
     def _path(self, clip: Clip) -> Path:
-        return self.folder / f"{content_of(clip)}.npz"
+        return self.folder / f"{clip_hash(clip)}.npz"
 
     def _is_there(self, path: Path) -> bool:
         return path.exists() and (not self.with_frames or _frames_beside(path).exists())
@@ -109,8 +109,8 @@ def _frames_beside(path: Path) -> Path:
     return path.with_suffix(".frames.npz")
 
 
-def content_of(clip: Clip) -> str:
-    """Return a hash of what is heard in a clip: the file's content and the part of it."""
+def clip_hash(clip: Clip) -> str:
+    """Return a hash of a clip: of its file's content, and of which part of the file it is."""
     part = json.dumps([clip.start, clip.seconds]) if clip.start or clip.seconds is not None else ""
     return hashlib.sha256((content_hash(clip.path) + part).encode()).hexdigest()[:32]
 

@@ -26,7 +26,7 @@ from support import RATE, python, song, tiny_config, tone
 
 
 class OffsetReader(nn.Module):
-    """A cheat that hears no harmony: it reads the transposition off the distance from mel pitch to CQT pitch.
+    """A shortcut without harmony: it reads the transposition off the distance from mel pitch to CQT pitch.
 
     Its key logits are one-hot at that distance, so CPSD falls to zero wherever both halves are there to compare. Where
     the mel half is hidden it answers with a fixed key, or that all keys are equally likely.
@@ -107,7 +107,7 @@ def test_reading_the_offset_does_not_help(tmp_path, monkeypatch):
 
 
 def test_the_trained_profile_follows_the_cqt_and_not_the_mel(run_dir, extractor):
-    """On a briefly trained model and songs it never heard: phases on the circle of fifths."""
+    """On a briefly trained model and songs it was not trained on: phases on the circle of fifths."""
     model = MT2ForPreTraining.from_pretrained(run_dir).eval()
     clips = [song(100 + index)[2 * RATE : 3 * RATE] for index in range(24)]
     inputs = extractor(clips, sampling_rate=RATE, return_tensors="pt")["input_features"]
