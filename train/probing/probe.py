@@ -3,8 +3,7 @@
 Shapes: N examples, D values, C outputs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .cache import one_thread
 from .clips import Clip, Splits
 from .encoders import Embedding
 from .heads import Head
@@ -186,18 +186,7 @@ def _examples(
     return torch.from_numpy(np.concatenate(inputs)), torch.from_numpy(np.concatenate(targets))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: for products this small, waiting for a second one can cost a hundred times more."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-@_one_thread()
+@one_thread()
 def _fit(
     inputs: Tensor,
     targets: Tensor,
