@@ -59,7 +59,8 @@ def _about(folder: Path, facts: dict[str, Any]) -> str:
         music.append("pieces rendered from scores")
     if music:
         # Of a model that went on from another, the run knows its own hours alone: its card says the rest.
-        took = f" in {count_of(facts['hours'], 'hour')} of computing" if "hours" in facts and not settings.get("init_from") else ""
+        knows = "hours" in facts and not settings.get("init_from")
+        took = f" in {count_of(facts['hours'], 'hour')} of computing" if knows else ""
         text += f" It was trained on {' and '.join(music)}{took}."
     return text
 

@@ -122,8 +122,8 @@ def test_validation_chooses_the_readout_and_the_table_says_what_does_better():
     table = comparison_table("mine", [row])
     assert "| 60.0 | frames | 70.0 chroma ▲ | 65.0 mine-equivariant, frames ▲ |" in table
     assert claim("mine", [row]) == (
-        "`mine` scores higher than every baseline on 0 of 1 task. An ablation (the same model with a part left out) or "
-        "another model measured beside it is as good or better on 1 of 1 task (key of a piece)."
+        "`mine` scores higher than every baseline on 0 of 1 task. An ablation (the same model with a part left out) "
+        "or another model measured beside it is as good or better on 1 of 1 task (key of a piece)."
     )
     (row,) = compare("mine", {name: models[name] for name in ("mine", "mfcc")})
     assert "| **60.0** | frames | 10.0 mfcc |" in comparison_table("mine", [row])
