@@ -25,7 +25,7 @@ def test_the_wheel_holds_the_tree(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in (
-        *(name.partition("/")[0] for name in FOLDERS),
+        *{name.partition("/")[0]: None for name in FOLDERS},
         "pyproject.toml",
         "README.md",
         "LICENSE",

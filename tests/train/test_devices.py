@@ -283,7 +283,7 @@ def test_the_online_probe(on_device, monkeypatch):
     probe.features = [torch.rand(70, 227).half() for _ in range(8)]
     probe.signatures, probe.overlap = np.zeros(8, int), np.ones((8, 8))
     pieces = [(index % 12, torch.rand(40, 227)) for index in range(3)]
-    monkeypatch.setattr(calibrate, "_pieces", lambda *_: pieces)
+    monkeypatch.setattr(calibrate, "_composed_pieces", lambda *_: pieces)
     with on_device():
         scores = probe.measure(make(MT2ForPreTraining))
     assert scores.keys() == {"probe_key", "probe_key_fifth", "probe_instruments"}

@@ -20,3 +20,7 @@ def main(model_dir: str, output: str, files: list[str]) -> None:
     with torch.no_grad():
         embeddings = [model(**extractor([file], return_tensors="pt")).pooler_output[0].numpy() for file in files]
     np.save(output, np.stack(embeddings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -29,6 +29,7 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
     for folder in folders:
         if not facts[folder] or not rows_of_card(folder):
             raise ValueError(f"{folder} holds no {FACTS_FILE} or no results of the benchmark")
+    folders = sorted(folders, key=lambda folder: facts[folder]["parameters"])
     plain = [folder for folder in folders if "readout" not in facts[folder]]
     keyed = {facts[folder]["base"]: folder for folder in folders if "readout" in facts[folder]}
     if not plain:
