@@ -56,7 +56,8 @@ def make_model(name: str, arguments: argparse.Namespace) -> None:
     data = ["--data", f"corpus={corpus}", f"philharmonia={arguments.philharmonia}", *cache]
     steady = ["--transpositions", 3]  # steadier than none on validation pieces
     if not model.exists():
-        about = ["--training_data", here / "checkpoint_data.md", "--corpus", corpus]
+        about = ["--training_data", here / "checkpoint_data.md", "--note", here / "checkpoint_note.md"]
+        about += ["--corpus", corpus]
         command("publish", run, model, *about, "--half")
     command("probing.run", "--model", model, *data, *steady, "--out", results)
     options = ["--layers", "all", "--tasks", *LAYER_TASKS, "--seeds", "0"]

@@ -25,13 +25,14 @@ def _audio_inside(place: str) -> list[str]:
     refused: list[OSError] = []
     for folder, folders, names in os.walk(place, onerror=refused.append):
         folders.sort()
-        found += [os.path.join(folder, name) for name in sorted(names) if _is_audio(name)]
-        if _is_audio(folder) and not folders and not names:
+        found += [os.path.join(folder, name) for name in sorted(names) if is_audio(name)]
+        if is_audio(folder) and not folders and not names:
             found.append(folder)
     return found + [str(error.filename) for error in refused]
 
 
-def _is_audio(name: str) -> bool:
+def is_audio(name: str) -> bool:
+    """Tell whether a file is named like audio that can be read; what is in it, only opening it tells."""
     return Path(name).suffix.lower() in AUDIO_SUFFIXES
 
 

@@ -1,4 +1,28 @@
-"""What a training run stores in its folder: settings, checkpoints and a lock."""
+"""What a training run stores in its folder; settings, checkpoints and lock, which both kinds of runs share, are here.
+
+Both kinds of runs:
+
+    pretrain_settings.json  settings under which the run began: `check_settings` here
+    .lock                   held while a process trains: `only_run_in` here
+    checkpoint-N/           model.safetensors, optimizer, schedule, random state, trainer_state.json, and a copy of the
+                            settings: the Trainer, in pretrain/trainer.py and finetune/trainer.py
+    model.safetensors, config.json, preprocessor_config.json, *.py
+                            the model at the end, its front end, and their code
+
+Pre-training, in pretrain/run.py:
+
+    left_out.json           files that cannot be used, with reasons: `Tracks.report` of data/tracks.py
+    trainer_state.json      the log, at the end; `publish` reads it and the settings
+    training_args.bin       arguments of the Trainer, which writes it
+    unfinished/             a checkpoint that is being written: pretrain/trainer.py
+
+Fine-tuning, at the end, in finetune/run.py; settings and checkpoints are then removed:
+
+    metrics.json            scores, settings, labels, recordings left out; written last: with it, the run is over
+    confusion.png           which labels are taken for which, where a recording has one label
+    README.md               the card
+    .unfinished/            these files while they are being written
+"""
 
 import json
 import logging
@@ -13,9 +37,9 @@ import safetensors
 
 from mt2_music.storage import write_text_atomic
 
-SETTINGS_FILE = (
-    "pretrain_settings.json"  # of a run, and in each of its checkpoints, so that none is taken for another's
-)
+# Of a run of either kind, and in each of its checkpoints, so that none is taken for another's. The name is from the
+# time when there was pre-training alone; under another one, runs that have begun could not go on or be published.
+SETTINGS_FILE = "pretrain_settings.json"
 UNFINISHED = "unfinished"  # folder in which checkpoints are written before they are moved to their place
 
 

@@ -4,6 +4,9 @@ import difflib
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 CLASS_TOKENS = ("equivariant", "contrastive")
 POOLINGS = ("equivariant", "contrastive", "mean", "frames", "concat")
@@ -42,6 +45,13 @@ class MT2Config(PreTrainedConfig):
 
     class_tokens: list[str] | tuple[str, ...] = CLASS_TOKENS  # one of them alone is the paper's single-token baseline
     projection_size: int = 128  # ours; the paper does not say how its contrastive token is projected
+    projection_layers: int = 2  # linear layers of that projection; ours
+    contrastive_layer: int | None = None  # layer whose output is the contrastive token; None: the last, as published
+    contrastive_deviation: bool = False  # ours: this token also starts from the deviation of its branch over time
+    # Outputs of heads that only pre-training has, 0 for none; ours, see mt2_music.train.pretrain.losses.
+    frame_projection_size: int = 0
+    tempo_projection_size: int = 0
+    num_cepstral_coefficients: int = 0
 
     chroma_init: bool = True  # ours: the untrained profile is a chroma; see MT2PreTrainedModel._init_weights
     center_profile: bool = True  # S-KEY: batch normalisation of the pooled logits, so no constant profile survives
@@ -53,12 +63,22 @@ class MT2Config(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check that the values fit together."""
-        for name in kwargs:  # transformers keeps any name it does not know, so a misspelt one would do nothing
-            meant = difflib.get_close_matches(name, type(self).__annotations__, n=1, cutoff=0.85)
-            if meant:
-                raise ValueError(f"unknown setting {name!r}; did you mean {meant[0]!r}?")
+        for name in kwargs:  # transformers keeps any name that it does not know, so a misspelt one would do nothing
+            meant = difflib.get_close_matches(name, type(self).__annotations__, n=1, cutoff=0.8)
+            if meant and name not in dir(PreTrainedConfig):
+                logger.warning(
+                    "MT2Config has no setting %r, which is kept without effect; did you mean %r?", name, meant[0]
+                )
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_frames")
-        counts = ("num_cqt_bins", "bins_per_octave", "num_mel_bins", "projection_size", "sampling_rate", "hop_length")
+        counts = (
+            "num_cqt_bins",
+            "bins_per_octave",
+            "num_mel_bins",
+            "projection_size",
+            "projection_layers",
+            "sampling_rate",
+            "hop_length",
+        )
         for name in (*sizes, *counts):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -76,6 +96,13 @@ class MT2Config(PreTrainedConfig):
         tokens = tuple(self.class_tokens)
         if not tokens or tokens != tuple(name for name in CLASS_TOKENS if name in tokens):
             raise ValueError(f"class_tokens must be one or both of {CLASS_TOKENS}, in that order, got {tokens}")
+        for name in ("frame_projection_size", "tempo_projection_size", "num_cepstral_coefficients"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.contrastive_layer is not None and not 1 <= self.contrastive_layer <= self.num_hidden_layers:
+            raise ValueError(
+                f"contrastive_layer must be None or from 1 to {self.num_hidden_layers}, got {self.contrastive_layer}"
+            )
         if self.pooling not in POOLINGS or (self.pooling in CLASS_TOKENS and self.pooling not in tokens):
             raise ValueError(f"pooling {self.pooling!r} is not one of {POOLINGS} with class tokens {tokens}")
         if self.chroma_init and self.hidden_size < self.num_cqt_bins:

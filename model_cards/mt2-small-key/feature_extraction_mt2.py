@@ -24,6 +24,7 @@ from transformers.feature_extraction_utils import BatchFeature
 
 MAX_CHANNELS = 8  # an axis longer than this is taken for time
 FRAMES_PER_CHUNK = 8192  # bounds the memory of the front end at about 150 MB whatever the length
+FRAMES_PER_CHUNK_ON_GPU = 65536  # there small chunks cost more than their arithmetic
 
 _IMPORTED_IN = os.getpid()
 
@@ -423,7 +424,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             blocks, mel, window = self._constants_on(waveforms.device)
             num_frames = self.num_frames(waveforms.shape[1])
             margin = max(len(blocks) // 2 * self.hop_length, self.n_fft)
-            chunk = max(1, FRAMES_PER_CHUNK // len(waveforms))
+            limit = FRAMES_PER_CHUNK if waveforms.device.type == "cpu" else FRAMES_PER_CHUNK_ON_GPU
+            chunk = max(1, limit // len(waveforms))
             right = margin + num_frames * self.hop_length - waveforms.shape[1]
             padded = torch.nn.functional.pad(waveforms, (margin, right))
             pieces = []

@@ -23,6 +23,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs, can_retu
 
 from .configuration_mt2 import MT2Config
 
+VARIANCE_FLOOR = 1e-6  # keeps the deviation of a constant differentiable
 WINDOWS_PER_CHUNK = 64  # windows encoded at once when a long input is cut up: bounds memory, changes no result
 
 
@@ -58,11 +59,19 @@ class MT2ForPreTrainingOutput(MT2ModelOutput):
         key_signature_profile: probabilities over 12 key signatures that sum to 1, (B, 12), float32. Index i is one
             semitone above index i - 1; which key index 0 is, training leaves open (`config.key_calibration`).
         projection: projected contrastive token, (B, projection_size); None without a contrastive token.
+        frame_projection: projected frame tokens, (B, T, frame_projection_size); None without that head.
+        tempo_projection: projection of the first class token, (B, tempo_projection_size), or None.
+        cepstrum: cepstral statistics read off the contrastive token, (B, 2 * num_cepstral_coefficients), or None.
+        loss: of pairs of windows; None otherwise.
     """
 
+    loss: Tensor | None = None
     key_logits: Tensor | None = None
     key_signature_profile: Tensor | None = None
     projection: Tensor | None = None
+    frame_projection: Tensor | None = None
+    tempo_projection: Tensor | None = None
+    cepstrum: Tensor | None = None
 
 
 class MT2ChromaLinear(nn.Linear):
@@ -80,6 +89,8 @@ class MT2Embeddings(nn.Module):
         self.mel_norm = nn.LayerNorm(config.num_mel_bins, eps=config.layer_norm_eps)
         self.mel_projection = nn.Linear(config.num_mel_bins, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
+        if config.contrastive_deviation and "contrastive" in config.class_tokens:
+            self.deviation_projection = nn.Linear(config.hidden_size, config.hidden_size)
         for name in config.class_tokens:
             self.register_parameter(f"{name}_token", nn.Parameter(torch.zeros(config.hidden_size)))
         num_positions = len(config.class_tokens) + config.max_frames
@@ -101,11 +112,15 @@ class MT2Embeddings(nn.Module):
         }
         if mel_mask is not None:
             branches["contrastive"] = branches["contrastive"] * mel_mask[:, None, None].to(mel.dtype)
-        tokens = [
-            getattr(self, f"{name}_token") + _masked_mean(branches[name], attention_mask)[:, None]
-            for name in self.config.class_tokens
-        ]
-        embeddings = torch.cat([*tokens, branches["equivariant"] + branches["contrastive"]], dim=1)  # (B, C + T, D)
+        means = {name: _masked_mean(branches[name], attention_mask) for name in self.config.class_tokens}
+        tokens = {name: getattr(self, f"{name}_token") + mean[:, None] for name, mean in means.items()}
+        if self.config.contrastive_deviation and "contrastive" in means:
+            centred = branches["contrastive"] - means["contrastive"][:, None]
+            deviation = (_masked_mean(centred.square(), attention_mask) + VARIANCE_FLOOR).sqrt()
+            tokens["contrastive"] = tokens["contrastive"] + self.deviation_projection(deviation)[:, None]
+        embeddings = torch.cat(
+            [*tokens.values(), branches["equivariant"] + branches["contrastive"]], dim=1
+        )  # (B, C + T, D)
         return self.dropout(embeddings + self.position_embeddings[:, : embeddings.shape[1]])
 
     def _crop(self, input_features: Tensor, transposition: Tensor | int | None) -> Tensor:
@@ -236,7 +251,7 @@ class MT2PreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _input_embed_layer = "cqt_projection"
     # A checkpoint of one head is a good start for another; its own head is no error then.
-    _keys_to_ignore_on_load_unexpected = [r"^(key_head|projection_head|classifier)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum)_head\.|^classifier\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -271,6 +286,8 @@ class MT2Model(MT2PreTrainedModel):
         self.embeddings = MT2Embeddings(config)
         self.layers = nn.ModuleList([MT2Layer(config) for _ in range(config.num_hidden_layers)])
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        if config.contrastive_layer is not None and "contrastive" in config.class_tokens:
+            self.contrastive_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
     @can_return_tuple
@@ -347,12 +364,18 @@ class MT2Model(MT2PreTrainedModel):
         hidden_states = self.embeddings(input_features, attention_mask, transposition, mel_mask)
         mask = self._attention_mask(hidden_states, attention_mask, output_attentions)
         states, attentions = [hidden_states], []
-        for layer in self.layers:
+        contrastive = None  # the token, where it is taken before the last layer
+        for number, layer in enumerate(self.layers, start=1):
             hidden_states, weights = layer(hidden_states, mask, output_attentions=output_attentions, **kwargs)
             if output_hidden_states:
                 states.append(hidden_states)
             attentions.append(weights)
+            if number == self.config.contrastive_layer and "contrastive" in self.config.class_tokens:
+                place = self.config.class_tokens.index("contrastive")
+                contrastive = self.contrastive_layernorm(hidden_states[:, place : place + 1])
         final = self.layernorm(hidden_states)
+        if contrastive is not None:
+            final = torch.cat([final[:, :place], contrastive, final[:, place + 1 :]], dim=1)
         return ([*states, final] if output_hidden_states else [final]), attentions
 
     def _attention_mask(self, hidden_states: Tensor, attention_mask: Tensor | None, output_attentions: bool) -> Any:
@@ -455,10 +478,143 @@ class MT2KeyHead(nn.Module):
 
 
 PROFILE_MOMENTUM = 0.02  # share of a new batch in the running statistics of the key head
+SEMITONES_PER_FIFTH = 7  # a semitone turns the profile by 7 twelfths of the circle, a fifth by one
+
+
+def profile_phase(profile: Tensor) -> Tensor:
+    """Map profiles over 12 key signatures to points of the disc spanned by the circle of fifths.
+
+    Args:
+        profile: (..., 12), non-negative, each summing to 1.
+
+    Returns:
+        Real and imaginary part, (..., 2): on the unit circle for a one-hot profile, at 0 for a uniform one. Real
+        arithmetic, because not every device has complex numbers.
+
+    Raises:
+        ValueError: the last axis is not 12 long.
+    """
+    if profile.shape[-1] != 12:
+        raise ValueError(f"a profile has 12 values on its last axis, got shape {tuple(profile.shape)}")
+    angles = 2 * math.pi * SEMITONES_PER_FIFTH * torch.arange(12, device=profile.device) / 12
+    profile = profile.float()
+    # Sums, not a matrix product: autocast would round that to half precision.
+    return torch.stack([(profile * angles.cos()).sum(-1), (profile * angles.sin()).sum(-1)], dim=-1)
+
+
+def transposition_distance(profile: Tensor, transposed: Tensor, semitones: Tensor) -> Tensor:
+    """Measure how far a second profile is from being the first one, transposed.
+
+    Args:
+        profile: (B, 12).
+        transposed: (B, 12), of the same music pitched up by `semitones`.
+        semitones: (B,), of any sign.
+
+    Returns:
+        (B,), |exp(2 pi i 7 c / 12) - z' conj(z)|^2: 0 for one-hot profiles that follow the transposition, 1 when
+        either profile is uniform, up to 4 for one-hot profiles half a circle apart.
+
+    Source: cross-power spectral density loss, Kong et al. 2024 (STONE, arXiv:2407.07408).
+    """
+    first, second = profile_phase(profile), profile_phase(transposed)
+    cross_real = (first * second).sum(-1)
+    cross_imag = second[..., 1] * first[..., 0] - second[..., 0] * first[..., 1]
+    angle = 2 * math.pi * SEMITONES_PER_FIFTH * semitones / 12
+    return (angle.cos() - cross_real).square() + (angle.sin() - cross_imag).square()
+
+
+def cpsd_loss(
+    profile_a: Tensor,
+    profile_b: Tensor,
+    profile_a_transposed: Tensor,
+    semitones: Tensor,
+    semitones_b: Tensor | None = None,
+    two_window_weight: float = 1.0,
+) -> Tensor:
+    """Ask that profiles turn with the music: the same for two windows of a song, rotated for a transposed one.
+
+    Args:
+        profile_a, profile_b: profiles of two windows of each song, (B, 12).
+        profile_a_transposed: profiles of window A pitched up by `semitones`, (B, 12).
+        semitones: (B,), pitch of the transposed view above view A.
+        semitones_b: (B,), pitch of view B above view A; 0 when left out, as published.
+        two_window_weight: weight of the two terms that compare different windows, against 1 for the term within A.
+
+    Returns:
+        Scalar mean over the batch; 0 for ideal one-hot profiles, 3 for uniform ones with equal weights.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Source: Kong et al. 2025 (arXiv:2507.12996) and 2024 (arXiv:2407.07408); both options are ours.
+    """
+    shapes = {tuple(profile.shape) for profile in (profile_a, profile_b, profile_a_transposed)}
+    if len(shapes) > 1 or semitones.shape != profile_a.shape[:1]:
+        raise ValueError(
+            f"profiles must have one shape (batch, 12) and semitones (batch,), got {sorted(shapes)} and "
+            f"{tuple(semitones.shape)}"
+        )
+    if semitones_b is None:
+        semitones_b = torch.zeros_like(semitones)
+    within = transposition_distance(profile_a, profile_a_transposed, semitones)
+    across = transposition_distance(profile_a, profile_b, semitones_b)
+    across = across + transposition_distance(profile_b, profile_a_transposed, semitones - semitones_b)
+    return (within + two_window_weight * across).mean()
+
+
+def nt_xent_loss(projections: Tensor, positives: Tensor, temperature: float = 0.1) -> Tensor:
+    """Pull rows that belong together towards each other, and push all others away.
+
+    Args:
+        projections: (R, P), any scale.
+        positives: which rows belong together: a label of every row, (R,), such as the number of its song; or a
+            symmetric matrix of truth values, (R, R), whose diagonal means nothing.
+        temperature: of the softmax over cosines, above 0.
+
+    Returns:
+        Scalar: minus the log-softmax over all other rows, averaged over the positives of a row, and then over the rows
+        that have one. With two rows a label this is the NT-Xent of SimCLR; log(R - 1) when all rows are equal.
+
+    Raises:
+        ValueError: shapes that do not fit, fewer than three rows (no negatives), or a temperature not above 0.
+
+    Source: normalised temperature-scaled cross-entropy, Chen et al. 2020 (SimCLR), as used by Kong et al. 2025; with
+        several positives, Khosla et al. 2020 (arXiv:2004.11362). Gathering rows of other processes is up to callers.
+    """
+    num_rows = len(projections)
+    if projections.ndim != 2 or tuple(positives.shape) not in ((num_rows,), (num_rows, num_rows)):
+        raise ValueError(
+            f"projections must be (rows, size) and positives (rows,) or (rows, rows), got {tuple(projections.shape)} "
+            f"and {tuple(positives.shape)}"
+        )
+    if num_rows < 3:
+        raise ValueError("a contrastive loss needs at least two songs in a batch: there are no negatives")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    rows = nn.functional.normalize(projections.float(), dim=-1)
+    with torch.autocast(rows.device.type, enabled=False):
+        similarity = rows @ rows.T / temperature
+    itself = torch.eye(num_rows, dtype=torch.bool, device=rows.device)
+    log_share = similarity.masked_fill(itself, torch.finfo(similarity.dtype).min).log_softmax(dim=1)
+    together = (positives[:, None] == positives[None] if positives.ndim == 1 else positives) & ~itself
+    num_positives = together.sum(1)
+    of_rows = (log_share * together).sum(1) / num_positives.clamp(min=1)
+    return -of_rows.sum() / (num_positives > 0).sum().clamp(min=1)
+
+
+def _mlp(hidden_size: int, size: int, num_layers: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Make a projection head: linear layers of the hidden size with activations between, the last one to `size`."""
+    inner: list[nn.Module] = []
+    for _ in range(num_layers - 1):
+        inner += [nn.Linear(hidden_size, hidden_size), activation()]
+    return nn.Sequential(*inner, nn.Linear(hidden_size, size))
 
 
 class MT2ForPreTraining(MT2PreTrainedModel):
-    """MT2 with the two heads its losses act on; `mt2_music.train` holds losses and training."""
+    """MT2 with the heads its losses act on.
+
+    Pairs of windows give a loss, so that a plain loop trains the model; `mt2_music.train.pretrain` has the recipe.
+    """
 
     def __init__(self, config: MT2Config) -> None:
         super().__init__(config)
@@ -466,11 +622,13 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         if "equivariant" in config.class_tokens:
             self.key_head = MT2KeyHead(config)
         if "contrastive" in config.class_tokens:
-            self.projection_head = nn.Sequential(
-                nn.Linear(config.hidden_size, config.hidden_size),
-                nn.ReLU(),
-                nn.Linear(config.hidden_size, config.projection_size),
-            )
+            self.projection_head = _mlp(config.hidden_size, config.projection_size, config.projection_layers, nn.ReLU)
+            if config.num_cepstral_coefficients:
+                self.cepstrum_head = nn.Linear(config.hidden_size, 2 * config.num_cepstral_coefficients)
+        if config.tempo_projection_size:
+            self.tempo_head = _mlp(config.hidden_size, config.tempo_projection_size, 2, nn.GELU)
+        if config.frame_projection_size:
+            self.frame_head = _mlp(config.hidden_size, config.frame_projection_size, 2, nn.GELU)
         self.post_init()
 
     @can_return_tuple
@@ -482,17 +640,59 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         mel_mask: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MT2ForPreTrainingOutput:
-        """Encode clips as `MT2Model.forward` does, with key signature profile and projection."""
+        """Encode clips as `MT2Model.forward` does, with key signature profile and projections; or train on pairs.
+
+        Args:
+            input_features: (B, T, input_size); or pairs of windows of B songs, (B, 2, T, input_size), for a loss.
+            attention_mask: of clips, (B, T); pairs are windows without padding.
+            transposition: of clips, as for `MT2Model`; of pairs, (B, 2) semitones by which the second window and the
+                first one, encoded again, are pitched up for CPSD; drawn at random if not given.
+            mel_mask: of clips, as for `MT2Model`.
+            kwargs: as for `MT2Model`.
+
+        Returns:
+            Of pairs, `loss` is CPSD plus NT-Xent, as published, with the transposed views without their mel half (see
+            `mt2_music.train.pretrain.trainer`), and all other outputs are those of the two windows of all songs,
+            (2 * B, ...), first windows first.
+        """
+        if input_features.ndim == 4:
+            if attention_mask is not None or mel_mask is not None:
+                raise ValueError("pairs of windows take neither attention_mask nor mel_mask")
+            return self._pair_loss(input_features, transposition, **kwargs)
         encoded = self.mt2(input_features, attention_mask, transposition, mel_mask, **kwargs)
-        key_logits = profile = projection = None
+        heads: dict[str, Any] = {}
         if encoded.equivariant_embeds is not None:
-            key_logits = self.key_head(encoded.equivariant_embeds)
-            profile = self.key_head.profile(key_logits)
+            heads["key_logits"] = self.key_head(encoded.equivariant_embeds)
+            heads["key_signature_profile"] = self.key_head.profile(heads["key_logits"])
         if encoded.contrastive_embeds is not None:
-            projection = self.projection_head(encoded.contrastive_embeds)
-        return MT2ForPreTrainingOutput(
-            **encoded, key_logits=key_logits, key_signature_profile=profile, projection=projection
-        )
+            heads["projection"] = self.projection_head(encoded.contrastive_embeds)
+            if self.config.num_cepstral_coefficients:
+                heads["cepstrum"] = self.cepstrum_head(encoded.contrastive_embeds)
+        if self.config.tempo_projection_size:  # what is played, not how it sounds
+            first = encoded.contrastive_embeds if encoded.equivariant_embeds is None else encoded.equivariant_embeds
+            heads["tempo_projection"] = self.tempo_head(first)
+        if self.config.frame_projection_size:
+            heads["frame_projection"] = self.frame_head(encoded.last_hidden_state)
+        return MT2ForPreTrainingOutput(**encoded, **heads)
+
+    def _pair_loss(self, pairs: Tensor, transposition: Tensor | int | None, **kwargs: Any) -> MT2ForPreTrainingOutput:
+        first, second = pairs.unbind(1)
+        num_songs, names = len(pairs), self.config.class_tokens
+        outputs = self(torch.cat([first, second]), **kwargs)
+        loss = pairs.new_zeros(())
+        if "contrastive" in names:
+            loss = loss + nt_xent_loss(outputs.projection, torch.arange(num_songs, device=pairs.device).repeat(2))
+        if "equivariant" in names:
+            if transposition is None:
+                room = self.config.cqt_offset, self.config.num_transposition_bins - self.config.cqt_offset
+                transposition = torch.randint(-room[1], room[0] + 1, (num_songs, 2)).to(pairs.device)
+            semitones = torch.as_tensor(transposition, device=pairs.device).expand(num_songs, 2).T
+            bare = self.mt2(torch.cat([second, first]), None, semitones.flatten(), semitones.new_zeros(2 * num_songs))
+            logits = torch.cat([outputs.key_logits[:num_songs], self.key_head(bare.equivariant_embeds)])
+            profile_a, profile_b, again = self.key_head.profile(logits, batch_statistics=self.training).chunk(3)
+            loss = loss + cpsd_loss(profile_a, profile_b, again, semitones[1].float(), semitones[0].float())
+        outputs.loss = loss
+        return outputs
 
 
 class MT2ForAudioClassification(MT2PreTrainedModel):

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import yaml
 
+from mt2_music.audio_files import AUDIO_SUFFIXES
 from mt2_music.train.synth import find_soundfont
 from support import RATE, ROOT, TINY, here, python, song, soundfont
 
@@ -109,6 +110,18 @@ def test_links_lead_to_files():
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
     assert all(f"(docs/{path.name})" in README for path in ROOT.glob("docs/*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_pages_name_exist(page):
+    folders = "benchmarks|docs|feature_extraction|model_cards|modeling_mt2|tests|train"
+    for name in re.findall(rf"\b(?:{folders})/[\w./-]+\.(?:py|md|sh|json)\b", PAGES[page]):
+        assert "NAME" in name or (ROOT / name).is_file(), name
+
+
+def test_readme_names_the_suffixes_that_are_read():
+    (named,) = re.findall(r"have the suffix ([\w,\s]+)\.", README)
+    assert {f".{suffix}" for suffix in re.split(r"\W+(?:or\s+)?", named)} == AUDIO_SUFFIXES
 
 
 def test_readme_is_short_and_says_first_what_a_visitor_asks_first():

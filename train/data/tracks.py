@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mt2_music.audio_datasets import audio_column, open_audio_cell
-from mt2_music.audio_files import AUDIO_SUFFIXES, walk
+from mt2_music.audio_files import is_audio, walk
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def find_files(folder: str | Path) -> Sources:
     left_out: list[LeftOut] = []
     found = []
     for path in walk(folder, partial(_note_refusal, left_out)):
-        if path.suffix.lower() in AUDIO_SUFFIXES:
+        if is_audio(path.name):
             found.append((str(path), str(path)))
         else:
             left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))

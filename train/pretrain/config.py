@@ -238,6 +238,10 @@ WITH_QUADS: dict[str, Any] = {
 }
 
 
+# Defaults of every preset with --streaming: nothing that needs the length of a track or the number of a step.
+STREAMED: dict[str, Any] = {"shortest_window_seconds": 0.0, "minutes_per_draw": 0.0}
+
+
 # How the published models came to theirs: windows of random length, and a contrastive token that is taken early and
 # starts from mean and deviation of its branch. benchmarks/recipe.md says what some of it is worth.
 PUBLISHED: dict[str, Any] = {

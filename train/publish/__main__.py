@@ -26,6 +26,11 @@ def main(argv: list[str] | None = None) -> int:
         help="what the model was trained on, and on what terms: text, or a file of Markdown",
     )
     parser.add_argument(
+        "--note",
+        default="",
+        help="what else the card says about the training, such as its stages: text, or a file of Markdown",
+    )
+    parser.add_argument(
         "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
     )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
@@ -35,19 +40,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    training_data = arguments.training_data
     try:
-        if training_data.endswith(".md"):
-            training_data = Path(training_data).read_text(encoding="utf-8").strip()
         publish(
             arguments.run_dir,
             arguments.target,
             arguments.weights_license,
-            training_data,
+            _text_of(arguments.training_data),
             name=arguments.push,
             replace=arguments.replace,
             half=arguments.half,
             corpus=arguments.corpus,
+            note=_text_of(arguments.note),
         )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)
@@ -60,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         api.upload_folder(repo_id=arguments.push, folder_path=arguments.target)
         logger.info("pushed to %s", arguments.push)
     return 0
+
+
+def _text_of(text_or_file: str) -> str:
+    return Path(text_or_file).read_text(encoding="utf-8").strip() if text_or_file.endswith(".md") else text_or_file
 
 
 if __name__ == "__main__":

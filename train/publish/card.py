@@ -86,7 +86,7 @@ def fill_card(folder: Path) -> str:
         window_seconds=f"{config.max_frames / config.frame_rate:.1f}",
         frame_rate=f"{config.frame_rate:g}",
         class_tokens=" and ".join(f"`{token}`" for token in config.class_tokens),
-        procedure=_procedure(facts),
+        procedure="\n\n".join(filter(None, [_procedure(facts), facts.get("note", "")])),
         calibration=CALIBRATED if config.key_calibration is not None else "",
         claim=claim(title, rows) if rows else UNKNOWN,
         results=_results(title, rows),
@@ -122,16 +122,27 @@ def _eval_result(row: Row) -> EvalResult:
     )
 
 
+def count_of(number: float, noun: str) -> str:
+    """Return a number with its noun, such as "1 hour" or "0.5 hours"."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
 def _procedure(facts: dict[str, Any]) -> str:
-    """Say how long and on how much the model was trained, as far as the run's files tell."""
+    """Say from where, how long and on how much the model was trained, as far as the run's files tell."""
     settings, lines = facts.get("settings", {}), []
+    if settings.get("init_from"):
+        start = Path(settings["init_from"])  # of a folder outside the run, its name is enough
+        lines.append(f"- started from the weights of `{start.name if start.is_absolute() else start.as_posix()}`")
     if "num_tracks" in settings:
-        lines.append(f"- {settings['num_tracks']} tracks, {settings['hours']:g} hours of audio")
-    elif settings:
+        lines.append(f"- {count_of(settings['num_tracks'], 'track')}, {count_of(settings['hours'], 'hour')} of audio")
+    elif settings.get("dataset"):
         lines.append(f"- a stream of the data set {settings['dataset']}")
+    if settings.get("quad_share"):
+        share = f"{100 * settings['quad_share']:g} % of the songs of a step"
+        lines.append(f"- quads, pieces rendered from scores in two orchestrations: {share}")
     if "steps" in facts:
         lines.append(f"- {facts['steps']} steps of {facts['songs_per_process']} songs per process")
-        lines.append(f"- {facts['hours']:g} hours of computing")
+        lines.append(f"- {count_of(facts['hours'], 'hour')} of computing")
     if settings:
         lines.append(f"- learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
     last = facts.get("last", {})

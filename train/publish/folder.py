@@ -33,6 +33,7 @@ def publish(
     replace: bool = False,
     half: bool = False,
     corpus: Path | None = None,
+    note: str | None = None,
 ) -> None:
     """Calibrate a trained model and write its Hub folder; the folder appears complete or not at all.
 
@@ -45,6 +46,8 @@ def publish(
         replace: put the new model in the place of one published before.
         half: store the weights in half precision.
         corpus: rendered corpus whose composed pieces the profile is calibrated with, instead of plain tones.
+        note: what else there is to say about the training, such as what the weights it started from had learned;
+            Markdown.
 
     Raises:
         FileNotFoundError: `run_dir` holds no trained model, or `corpus` no corpus.
@@ -66,6 +69,7 @@ def publish(
         "weights_license": weights_license,
         "training_data": training_data,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **({"note": note} if note else {}),
         **training_facts(run_dir),
     }
     # The config keeps float32: half precision is how weights are stored, not how they are used.

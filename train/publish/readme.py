@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mt2_music.loading import load_config
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
 
-from .card import rows_of_card, title_of
+from .card import count_of, rows_of_card, title_of
 from .facts import FACTS_FILE, read_json
 
 CLAIM, TABLE = "claim", "models"
@@ -33,7 +35,9 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
         raise ValueError("name the folder of at least one model without a key layer")
     claims = [claim(title_of(facts[folder]), rows_of_card(folder)) for folder in plain]
     text = _between(text, CLAIM, "\n".join(claims))
-    return _between(text, TABLE, _table(plain, keyed))
+    about = [_about(folder, facts[folder]) for folder in plain]
+    about += [_about_keys(title_of(facts[folder]), base) for base, folder in keyed.items()]
+    return _between(text, TABLE, "\n".join([*about, "", _table(plain, keyed)]))
 
 
 def _between(text: str, marker: str, content: str) -> str:
@@ -41,6 +45,32 @@ def _between(text: str, marker: str, content: str) -> str:
     if text.count(start) != 1 or text.count(end) != 1:
         raise ValueError(f"README needs one line {start.strip()} and one line {end}")
     return re.sub(f"{start}.*?{end}", lambda _: f"{start}\n{content}\n\n{end}", text, count=1, flags=re.DOTALL)
+
+
+def _about(folder: Path, facts: dict[str, Any]) -> str:
+    """Say how large a model is and what it was trained on, as far as its files tell."""
+    text = (
+        f"`{title_of(facts)}` has {facts['parameters'] / 1e6:.1f} M parameters, and its vectors have "
+        f"{load_config(folder).hidden_size} values."
+    )
+    settings = facts.get("settings", {})
+    music = [f"{settings['hours']:.0f} hours of audio"] if "num_tracks" in settings else []
+    if settings.get("quad_share"):
+        music.append("pieces rendered from scores")
+    if music:
+        # Of a model that went on from another, the run knows its own hours alone: its card says the rest.
+        knows = "hours" in facts and not settings.get("init_from")
+        took = f" in {count_of(facts['hours'], 'hour')} of computing" if knows else ""
+        text += f" It was trained on {' and '.join(music)}{took}."
+    return text
+
+
+def _about_keys(title: str, base: str) -> str:
+    usual = " `mt2` and `mt2_music.load()` use it unless told otherwise." if title == DEFAULT_MODEL else ""
+    return (
+        f"`{title}` is `{base}` with one more layer, which names the 24 keys; embeddings of both are the same. "
+        f"Choose it to name keys, and `{base}` to train or fine-tune from.{usual}"
+    )
 
 
 def _table(plain: Sequence[Path], keyed: dict[str, Path]) -> str:
@@ -51,17 +81,14 @@ def _table(plain: Sequence[Path], keyed: dict[str, Path]) -> str:
         "| what it knows | score | " + " | ".join(titles) + " | best baseline |",
         "|---|---|" + "---:|" * (len(titles) + 1),
     ]
-    lines.append(
-        _line("parameters", "", [f"{read_json(f / FACTS_FILE)['parameters'] / 1e6:.1f} M" for f in plain], "-")
-    )
-    lines.append(_line("values in a vector", "", [f"{load_config(f).hidden_size}" for f in plain], "-"))
     tasks = list(dict.fromkeys(task for rows in by_task for task in rows))
     for task in tasks:
         found = [rows.get(task) for rows in by_task]
         lines.append(_scores(next(row for row in found if row).title, found))
     named = [rows_of_card(keyed[title]) if title in keyed else [] for title in titles]
     if any(named):
-        lines.append(_scores("key of a piece, as `mt2 key` names it", [rows[0] if rows else None for rows in named]))
+        title = f"key of a piece, by the layer of {' and '.join(f'`{rows[0].own.model}`' for rows in named if rows)}"
+        lines.append(_scores(title, [rows[0] if rows else None for rows in named]))
     clips = min(row.test_clips for rows in by_task for row in rows.values())
     note = (
         f"Test split, in percent. Bold is the best of a row; {MARK} marks a baseline that is better than every model "

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,13 +121,18 @@ def test_validation_chooses_the_readout_and_the_table_says_what_does_better():
     assert (row.baseline.model, row.other.mean) == ("chroma", 0.65)  # what is best on test
     table = comparison_table("mine", [row])
     assert "| 60.0 | frames | 70.0 chroma ▲ | 65.0 mine-equivariant, frames ▲ |" in table
-    losing = (
-        "`mine` scores higher than every baseline on 0 of 1 task. An ablation or another model is as good or better"
+    assert claim("mine", [row]) == (
+        "`mine` scores higher than every baseline on 0 of 1 task. An ablation (the same model with a part left out) "
+        "or another model measured beside it is as good or better on 1 of 1 task (key of a piece)."
     )
-    assert claim("mine", [row]) == f"{losing} on 1 of 1 task (key of a piece)."
     (row,) = compare("mine", {name: models[name] for name in ("mine", "mfcc")})
     assert "| **60.0** | frames | 10.0 mfcc |" in comparison_table("mine", [row])
     assert claim("mine", [row]) == "`mine` scores higher than every baseline on 1 of 1 task (key of a piece)."
+    both = [row, replace(row, task="corpus-tempo", baseline=replace(row.own, mean=0.9))]
+    assert claim("mine", both) == (
+        "`mine` scores higher than every baseline on 1 of 2 tasks (key of a piece); on the other (tempo), a baseline "
+        "is as good or better."
+    )
     named = {"mine": scored(frames=(0.9, 0.5), **{"its own keys": (None, 0.6), "zero-shot": (None, 0.9)})}
     assert compare("mine", named)[0].own.readout == "its own keys"
     assert compare("another", models) == []

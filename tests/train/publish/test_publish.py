@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,22 @@ def test_hours_count_the_batches_whose_gradients_are_accumulated(tmp_path):
     facts = training_facts(tmp_path)
     assert facts["hours"] == round(30 * 16 * 3 / 2.0 / 3600, 2)
     assert facts["songs_per_process"] == 8 * 3
+
+
+def test_a_card_says_where_weights_started_and_what_the_note_says(run_dir, tmp_path):
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    settings = json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
+    settings |= {"init_from": "/home/me/runs/first", "num_tracks": 1, "hours": 1.0, "quad_share": 0.5}
+    (run / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "note.md").write_text("Trained in **two** stages.\n", encoding="utf-8")
+    assert main([str(run), str(tmp_path / "model"), "--note", str(tmp_path / "note.md")]) == 0
+    facts = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
+    assert facts["note"] == "Trained in **two** stages."
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    training = card[card.index("## Training") : card.index("## Limits")]
+    said = ("- started from the weights of `first`", "- 1 track, 1 hour of audio", "50 % of the songs", facts["note"])
+    assert all(line in training for line in said), training
+    assert "/home/me" not in card
 
 
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):

@@ -10,7 +10,7 @@ from mt2_music.train.probing.tasks import TASKS
 
 BASELINES = {*STATISTICS, *RANDOM_MODELS, *RULES, "constant"}
 MARK = "▲"  # beside a score that is higher than the model's own
-MAX_TASKS_NAMED = 4  # in a claim
+MAX_TASKS_NAMED = 6  # in a claim
 TITLES = {
     "corpus-key": "key of a piece",
     "corpus-chord": "chords",
@@ -182,16 +182,21 @@ def note(rows: Sequence[Row]) -> str:
 def claim(name: str, rows: Sequence[Row]) -> str:
     """Say on how many tasks a model is the best, and on which it is not; long lists are left to the table."""
     won, lost = [row for row in rows if row.beats_baselines()], [row for row in rows if not row.beats_baselines()]
-    sentences = [f"`{name}` scores higher than every baseline on {_count(won, rows)}."]
+    text = f"`{name}` scores higher than every baseline on {_count(won, rows)}"
     if lost and won:
-        sentences.append(f"A baseline is as good or better on {_count(lost, rows)}.")
+        text += f"; on the other{f' {len(lost)}' * (len(lost) > 1)}{_names(lost)}, a baseline is as good or better"
     behind = [row for row in rows if not row.beats_others()]
     if behind:
-        sentences.append(f"An ablation or another model is as good or better on {_count(behind, rows)}.")
-    return " ".join(sentences)
+        text += (
+            ". An ablation (the same model with a part left out) or another model measured beside it is as good or "
+            f"better on {_count(behind, rows)}"
+        )
+    return f"{text}."
 
 
 def _count(some: Sequence[Row], rows: Sequence[Row]) -> str:
-    count = f"{len(some)} of {len(rows)} task{'s' if len(rows) > 1 else ''}"
-    names = ", ".join(row.title for row in some) if len(some) <= MAX_TASKS_NAMED else ""
-    return f"{count} ({names})" if names else count
+    return f"{len(some)} of {len(rows)} task{'s' if len(rows) > 1 else ''}{_names(some)}"
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return f" ({', '.join(row.title for row in rows)})" if 0 < len(rows) <= MAX_TASKS_NAMED else ""
