@@ -93,7 +93,7 @@ def test_what_cannot_be_streamed_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="gave 11 usable tracks of 12 .* a batch needs 12"):
         next(iter(pairs(corpus, batch_size=12)))
     with pytest.raises(ValueError, match="--streaming needs --dataset"):
-        main(["--audio_dir", "a", "--streaming", "true", "--output_dir", str(tmp_path)])
+        main(["--preset", "paper", "--audio_dir", "a", "--streaming", "true", "--output_dir", str(tmp_path)])
 
 
 def test_an_address_is_read_like_a_file(tmp_path):
