@@ -1,7 +1,7 @@
-"""What an exported file is worth: `python benchmarks/export.py`, or `... MODEL_FOLDER` for another model.
+"""Speed and accuracy of exported models: `python benchmarks/export.py`, or `... MODEL_FOLDER` for another model.
 
 Exports an encoder and a classifier of keys as `mt2 export` does, with and without `--int8`; times them in turns with
-torch, waveform in; and compares what they say about composed music in known keys. Writes export.md.
+torch, waveform in; and compares their keys of composed music with the true ones. Writes export.md.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def torch_model(model_class: Any, folder: Path) -> Encoder:
     return encode
 
 
-def heard_signature(logits: np.ndarray, places: list[int]) -> int:
+def estimate_signature(logits: np.ndarray, places: list[int]) -> int:
     """Name the signature whose two keys are likeliest together, as `mt2_music.keys.classify_key` does."""
     major, minor = torch.from_numpy(logits[0]).softmax(-1)[places].unflatten(0, (2, 12))
     return int((major + minor.roll(3)).argmax())
@@ -105,8 +105,8 @@ def main() -> None:
     long = np.concatenate(songs)[: TIMED_SECONDS * SAMPLING_RATE]
     times = best_in_turns(*(lambda encode=encode: encode(long) for encode in encoders.values()))
     vectors = {name: [encode(song) for song in songs] for name, encode in encoders.items()}
-    heard = {
-        name: np.array([heard_signature(classify(song)["logits"], places) for song in songs])
+    estimated = {
+        name: np.array([estimate_signature(classify(song)["logits"], places) for song in songs])
         for name, classify in classifiers.items()
     }
     played = np.array([signature(key) for key in keys])
@@ -120,7 +120,10 @@ def main() -> None:
         alike = [cosines(vectors[names[0]], vectors[name], output) for output in outputs]
         cells = [f"{TIMED_SECONDS / seconds:.0f}", f"{sizes[name] / 1e6:.1f}"]
         cells += [f"{each.mean():.6f} (worst {each.min():.6f})" for each in alike]
-        cells += [f"{(heard[name] == heard[names[0]]).mean():.1%}", f"{(heard[name] == played).mean():.1%}"]
+        cells += [
+            f"{(estimated[name] == estimated[names[0]]).mean():.1%}",
+            f"{(estimated[name] == played).mean():.1%}",
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     note = (
         f"{arguments.model.name}, waveform in: best of {ROUNDS} runs in turns over one song of {TIMED_SECONDS} s, "

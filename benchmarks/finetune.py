@@ -29,7 +29,7 @@ def command(module: str, *options: object) -> float:
 
 
 def main() -> None:
-    """Probe, tune, and write down what came of it."""
+    """Probe, fine-tune, and write the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--philharmonia", type=Path, required=True, help="folder of recordings")
     parser.add_argument("--model", type=Path, default=Path("model_cards/mt2-small"))

@@ -1,8 +1,8 @@
-"""What preset laptop learns in twenty minutes: `python benchmarks/laptop.py --corpus corpus`.
+"""Scores of the preset laptop after twenty minutes of training: `python benchmarks/laptop.py --corpus corpus`.
 
-Trains it on the training split of a rendered corpus (that of baselines.sh) and asks for the key signatures of the test
-pieces, which are played with a SoundFont that occurs nowhere else, without any training on keys; beside it Krumhansl's
-templates, and what a linear probe reads off the tokens. Writes laptop.json, laptop.md, and the curve laptop.png.
+Trains it on the training split of a rendered corpus (that of baselines.sh). Scores the key signatures of the test
+pieces, which are played with a SoundFont that occurs nowhere else: zero-shot, with Krumhansl's templates, and with
+linear probes on the tokens. Writes laptop.json, laptop.md, and the curve laptop.png.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def command(module: str, *options: object) -> float:
 
 
 def main() -> None:
-    """Train, publish, probe, and write down what came of it."""
+    """Train, publish, probe, and write the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus")
     parser.add_argument("--work", type=Path, default=Path("laptop"), help="folder of the run and the model")

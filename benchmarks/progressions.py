@@ -1,7 +1,7 @@
 """Plain cadences in all keys: `python benchmarks/progressions.py`, or with `--model DIR` those of another model.
 
-Plays I-IV-V-I in every major key and i-iv-V-i in every minor one with additive tones, 12 seconds each, and asks
-`mt2 key --json` for their signatures. Writes progressions.md.
+Plays I-IV-V-I in every major key and i-iv-V-i in every minor one with additive tones, 12 seconds each, and
+estimates their key signatures with `mt2 key --json`. Writes progressions.md.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def progression(key: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Play, ask, and write down what was heard."""
+    """Play the cadences, estimate their keys, and write a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="folder or Hub name (default: the model that comes with the package)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
@@ -47,10 +47,10 @@ def main() -> None:
             soundfile.write(file, progression(key), SAMPLING_RATE)
         model = ["--model", arguments.model] if arguments.model else []
         command = [sys.executable, "-m", "mt2_music.cli", "key", *files, "--json", *model]
-        heard = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    lines = ["| played | heard | confidence | signature |", "|---|---|---:|---|"]
+        estimates = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    lines = ["| played | estimated | confidence | signature |", "|---|---|---:|---|"]
     right = 0
-    for key, result in zip(KEY_LABELS, heard, strict=True):
+    for key, result in zip(KEY_LABELS, estimates, strict=True):
         fifths = fifths_between(signature(key), result["signature"])
         right += fifths == 0
         verdict = f"{abs(fifths)} fifth{'s' * (abs(fifths) > 1)} too {'sharp' if fifths > 0 else 'flat'}"

@@ -95,10 +95,10 @@ def main() -> None:
     with torch.no_grad():
         times = best_in_turns(*(run for _, run in compared.values()))
     ours = times[0]
-    told = (
+    conditions = (
         f"{torch.get_num_threads()} threads, {SECONDS} s of music, best of {ROUNDS} in turns; random weights but for"
     )
-    lines = [f"{told} mt2-small. A song is {SONG_SECONDS // 60} minutes long.", ""]
+    lines = [f"{conditions} mt2-small. A song is {SONG_SECONDS // 60} minutes long.", ""]
     lines += ["| model | parameters | seconds of audio a second | songs an hour | mt2-small is faster by |"]
     lines += ["|---|---:|---:|---:|---:|"]
     for (name, (model, _)), seconds in zip(compared.items(), times, strict=True):

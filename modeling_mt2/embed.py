@@ -122,9 +122,7 @@ def embed_audio(
     blocks = _CheckedBlocks(extractor, audio, sampling_rate)
     vectors: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
     tokens, counts = [], []
-    for features, mask in _batches(
-        _windows(stream_features(extractor, blocks, model.device), length, hop), batch_size
-    ):
+    for features, mask in window_batches(stream_features(extractor, blocks, model.device), length, hop, batch_size):
         outputs = model(features, attention_mask=mask, transposition=transposition or None)
         vectors["mean"].append(outputs.pooler_output.float().cpu())
         for name in model.config.class_tokens:
@@ -182,15 +180,18 @@ def song_features(
     audio: Any,
     sampling_rate: int | None = None,
     device: torch.device | str = "cpu",
-) -> Tensor:
-    """Compute the frames of one song, (frames, feature_size) on `device`; a file is decoded in blocks.
+) -> Iterator[Tensor]:
+    """Compute the frames of one song as `stream_features` does; a file is decoded in blocks.
 
     Args:
         extractor: feature extractor.
         audio, sampling_rate: as for `embed_audio`, whose errors it raises.
         device: where to compute.
+
+    Returns:
+        Pieces (frames, feature_size) that follow one another, on `device`.
     """
-    return torch.cat(list(stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate), device)))
+    return stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate), device)
 
 
 @torch.no_grad()
@@ -248,15 +249,26 @@ def _windows(pieces: Iterable[Tensor], length: int, hop: int) -> Iterator[Tensor
         yield kept
 
 
-def _batches(windows: Iterable[Tensor], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pad windows to the length of the first, the longest, and put `size` of them together with their mask."""
+def window_batches(pieces: Iterable[Tensor], length: int, hop: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut the frames of a song into windows, and put some of them together at a time.
+
+    Args:
+        pieces: frames that follow one another, each (frames, feature_size).
+        length: of windows, in frames; the last ones hold what is left.
+        hop: from the start of one window to that of the next, in frames.
+        size: windows in a batch.
+
+    Returns:
+        Windows padded to the longest of the batch, (windows, frames, feature_size), and True where they are not
+        padded, (windows, frames).
+    """
     batch: list[Tensor] = []
 
     def join() -> tuple[Tensor, Tensor]:
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(window)) for window in batch], batch_first=True)
         return torch.nn.utils.rnn.pad_sequence(batch, batch_first=True), mask.bool().to(batch[0].device)
 
-    for window in windows:
+    for window in _windows(pieces, length, hop):
         batch.append(window)
         if len(batch) == size:
             yield join()

@@ -1,6 +1,6 @@
 """Songs to keys and key signatures, with a published model."""
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .configuration_mt2 import MT2Config
-from .embed import song_features
+from .embed import song_features, window_batches
 from .feature_extraction import MT2FeatureExtractor
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
 from .music import KEY_LABELS, SIGNATURES, camelot, open_key
@@ -48,7 +48,6 @@ class KeyEstimate:
         return self.key and open_key(self.key)
 
 
-@torch.no_grad()
 def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transpositions: int = 0) -> Tensor:
     """Average the key signature profiles of a song's windows, weighted with their lengths.
 
@@ -64,26 +63,58 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     Raises:
         ValueError: more transpositions than the model has room for.
     """
-    shifts = _shifts(model.config, transpositions)
-    length, num_frames = model.config.max_frames, len(input_features)
-    num_windows = math.ceil(num_frames / length)
-    padding = (0, 0, 0, num_windows * length - num_frames)
-    windows = torch.nn.functional.pad(input_features, padding).unflatten(0, (num_windows, length))
-    mask = (torch.arange(num_windows * length) < num_frames).unflatten(0, (num_windows, length))
-    total = torch.zeros(12)
-    for shift in shifts:
-        for some, valid in zip(windows.split(WINDOWS_PER_CHUNK), mask.split(WINDOWS_PER_CHUNK), strict=True):
-            outputs = model(some.to(model.device), attention_mask=valid.to(model.device), transposition=shift)
-            profiles = outputs.key_signature_profile.float().cpu()
-            total += (profiles * valid.sum(1, keepdim=True)).sum(0).roll(-shift)
-    return total / (num_frames * len(shifts))
+    return _mean_profile(model, [input_features.to(model.device)], transpositions)
 
 
-def _shifts(config: MT2Config, transpositions: int) -> range:
-    room = config.num_transposition_bins // 2
+def _mean_profile(model: MT2ForPreTraining, pieces: Iterable[Tensor], transpositions: int) -> Tensor:
+    profiles = _song_averages(model, pieces, transpositions)
+    return torch.stack([profile.roll(-shift) for shift, profile in profiles.items()]).mean(0)
+
+
+@torch.no_grad()
+def _song_averages(
+    model: MT2ForPreTraining | MT2ForAudioClassification, pieces: Iterable[Tensor], transpositions: int
+) -> dict[int, Tensor]:
+    """Average what a model answers for the windows of a song, weighted with their lengths, in every transposition.
+
+    Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
+    frames once, and takes no more memory the longer it is.
+
+    Args:
+        model: in evaluation mode.
+        pieces: frames of the song that follow one another, each (frames, input_size), on the model's device.
+        transpositions: semitones up and down.
+
+    Returns:
+        By transposition, float32 on the CPU: the mean profile, or the logits of the whole song.
+
+    Raises:
+        ValueError: more transpositions than the model has room for.
+    """
+    room = model.config.num_transposition_bins // 2
     if not 0 <= transpositions <= room:
         raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
-    return range(-transpositions, transpositions + 1)
+    shifts = range(-transpositions, transpositions + 1)
+    length = model.config.max_frames
+    total, num_frames = torch.zeros(()), 0
+    for windows, mask in window_batches(pieces, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
+        crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
+        answers = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
+        lengths = mask.sum(1).cpu()
+        by_shift = answers.float().cpu().unflatten(0, (len(shifts), len(windows)))
+        total = total + (by_shift * lengths[:, None]).sum(1)
+        num_frames += int(lengths.sum())
+    return dict(zip(shifts, total / num_frames, strict=True))
+
+
+def _answers(
+    model: MT2ForPreTraining | MT2ForAudioClassification, windows: Tensor, mask: Tensor, transposition: Tensor
+) -> Tensor:
+    if isinstance(model, MT2ForAudioClassification):
+        # The layer is linear: the mean of the logits of windows is what it makes of their mean, the song's embedding.
+        return model(windows, attention_mask=mask, transposition=transposition).logits
+    token = model.mt2(windows, attention_mask=mask, transposition=transposition).equivariant_embeds
+    return model.key_head.profile(model.key_head(token))
 
 
 def estimate_key(
@@ -107,12 +138,11 @@ def estimate_key(
         FileNotFoundError: a path that does not exist.
     """
     calibration = key_calibration(model)
-    features = song_features(extractor, audio, sampling_rate)
-    profile = rotate_to_c(mean_profile(model, features, transpositions), calibration).numpy()
+    pieces = song_features(extractor, audio, sampling_rate, model.device)
+    profile = rotate_to_c(_mean_profile(model, pieces, transpositions), calibration).numpy()
     return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
 
 
-@torch.no_grad()
 def classify_key(
     model: MT2ForAudioClassification,
     extractor: MT2FeatureExtractor,
@@ -138,14 +168,12 @@ def classify_key(
     """
     if not knows_keys(model.config):
         raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
-    features = song_features(extractor, audio, sampling_rate, model.device)[None]
-    shifts = _shifts(model.config, transpositions)
+    logits = _song_averages(model, song_features(extractor, audio, sampling_rate, model.device), transpositions)
     numbers: Any = model.config.label2id
     places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
     probabilities = torch.zeros(2, 12)
-    for shift in shifts:
-        by_label = model(features, transposition=shift).logits[0].float().softmax(-1).cpu()
-        probabilities += by_label[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(shifts)
+    for shift, by_label in logits.items():
+        probabilities += by_label.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(logits)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
     best = int(profile.argmax())

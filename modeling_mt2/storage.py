@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +18,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     After an error nothing is left of it; what was at `path` stays as it was. A process that is killed leaves a file
     that ends in ".part".
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)

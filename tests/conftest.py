@@ -69,6 +69,26 @@ def music_folder(once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quads_dir(once) -> Path:
+    """Six quads of plain tones, three of them of a melody alone."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mt2_music.train.synth import compose, play_additive
+    from support import RATE, write_quads
+
+    def play(quad: int, score: int, orchestration: int) -> np.ndarray:
+        music = compose(np.random.default_rng([7, quad, score]), 6.0, (5 * quad + score) % 12, "major")
+        if quad % 2:
+            music = replace(music, notes=tuple(note for note in music.notes if note.part == "melody"))
+        audio = play_additive(music, np.random.default_rng([8, quad, orchestration]))[: 5 * RATE]
+        return (32767 * np.pad(audio, (0, 5 * RATE - len(audio)))).astype(np.int16)
+
+    return once("quads", lambda folder: write_quads(folder, [False, True] * 3, play))
+
+
+@pytest.fixture(scope="session")
 def run_dir(music_folder, once) -> Path:
     """A finished pre-training run, by the command."""
     from mt2_music.train.pretrain.__main__ import main

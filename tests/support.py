@@ -26,6 +26,7 @@ RATE = 16000
 TINY = ["--hidden_size", "96", "--num_hidden_layers", "2", "--window_seconds", "1", "--max_gap_seconds", "2"]
 TINY += ["--per_device_train_batch_size", "4", "--warmup_steps", "4", "--logging_steps", "2", "--use_cpu", "true"]
 TINY += ["--disable_tqdm", "true", "--dataloader_num_workers", "0"]
+TINY += ["--contrastive_layer", "1", "--shortest_window_seconds", "0", "--augment_gain_db", "0"]
 STEPS = ["--max_steps", "60", "--save_steps", "20"]  # of the run that tests share
 NOT_REPEATED = (
     "train_runtime",

@@ -1,4 +1,4 @@
-"""MT2 in the browser: the key of a song, its keys over time, its form, and songs like it.
+"""Music analysis with MT2 in the browser: the key of a song, its keys over time, its form, and similar songs.
 
 `python app.py --port 7860` serves the page; a Hugging Face Space runs the same file. It needs no network.
 """
@@ -12,17 +12,17 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from listening import (
+from matplotlib.figure import Figure
+from PIL import Image
+
+from analysis import (
     MAX_SECONDS,
     SIGNATURE_HOP_SECONDS,
     TRIAD_HOP_SECONDS,
     TRIAD_WINDOW_SECONDS,
-    Heard,
-    Listener,
+    SongAnalyser,
+    SongAnalysis,
 )
-from matplotlib.figure import Figure
-from PIL import Image
-
 from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, PITCH_CLASSES_BY_FIFTHS, SIGNATURES
 from mt2_music.options import DEFAULT_MODEL, VECTORS
 from mt2_music.similar import nearest
@@ -39,20 +39,21 @@ ROWS = [PITCH_CLASSES_BY_FIFTHS[place - 5] for place in range(12)]
 TRIAD_ROWS = [place for signature in ROWS for place in (12 + (signature + 9) % 12, signature)]
 TRIAD_NAMES = [*MAJOR_TONICS, *(f"{tonic}m" for tonic in MINOR_TONICS)]
 
-INTRODUCTION = """# What MT2 hears in your music
+INTRODUCTION = """# Music analysis with MT2
 
-A small transformer, pre-trained without labels, listens to a song: which key it is in, where the key changes, which of
-its moments are alike, and which songs are like it. Wav, flac, ogg or mp3."""
-ABOUT_SIGNATURES = """**Key signatures over time.** The circle is the mean of the song, C on top and sharps
-clockwise; beside it, every second is heard by itself in a window of {window:.0f} seconds. From the equivariant token,
-which saw no key label: a signature stands for its major and its minor key. Top and bottom rows are neighbours too."""
-ABOUT_TRIADS = """**Moment by moment.** What the key layer says of windows of {window:g} s, every {hop:g} s: the key it
-would name if the song were nothing else. It often rests on the triad that sounds, but it is no chord recogniser: it
-knows neither sevenths nor silence, and takes a chord for its neighbour on the circle of fifths."""
-ABOUT_SIMILARITY = """**Form.** How alike any two moments are, by their frame tokens. Squares on the diagonal are
-sections that keep to one sound, stripes beside it are repetitions."""
-ABOUT_NEIGHBOURS = """**Nearest of {count} songs** that come with this page: composed for it, named by key, tempo and
-instruments. The contrastive token listens for sound and style, the equivariant token for harmony."""
+MT2 is a small transformer that was pre-trained without labels. It estimates the key of a song, and where the key
+changes. It also shows which moments of the song are alike, and finds similar songs. It reads wav, flac, ogg, mp3."""
+ABOUT_SIGNATURES = """**Key signatures over time.** The circle of fifths shows the mean of the song, with C on top
+and sharps clockwise. Beside it is one estimate per second, each from a window of {window:.0f} seconds. Both come from
+the equivariant token, which was trained without key labels. A signature stands for its major and its minor key. The
+top and bottom rows are neighbours on the circle of fifths."""
+ABOUT_TRIADS = """**Keys in short windows.** This is the key layer's estimate for windows of {window:g} s, every
+{hop:g} s. The strongest row is often the triad that sounds. It is not a chord recogniser: it has no classes for
+sevenths or silence, and it confuses chords with their neighbours on the circle of fifths."""
+ABOUT_SIMILARITY = """**Form.** This is the self-similarity of the song: how alike any two moments are, by their frame
+tokens. Squares on the diagonal are sections of one sound. Stripes beside the diagonal are repetitions."""
+ABOUT_NEIGHBOURS = """**Nearest of {count} songs** that come with this page. They were composed for it, and are named
+by key, tempo and instruments. The contrastive token describes sound and style, the equivariant token harmony."""
 
 
 def plot_over_time(
@@ -80,7 +81,7 @@ def plot_over_time(
     figure.savefig(output, dpi=120)
 
 
-def drawn(plot: Callable[..., None], *arguments: Any) -> Image.Image:
+def render_picture(plot: Callable[..., None], *arguments: Any) -> Image.Image:
     """Return the picture that a function draws into the file named by its last argument."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
@@ -89,11 +90,12 @@ def drawn(plot: Callable[..., None], *arguments: Any) -> Image.Image:
             return image.convert("RGB")
 
 
-def describe(heard: Heard) -> str:
-    """Say in a few words which key was heard, how surely, and in how much of the song."""
-    lines = [f"# {heard.key.name}", f"Confidence {heard.key.confidence:.0%}, heard in {heard.seconds:.0f} seconds."]
-    if heard.cut:
-        lines.append(f"**Only the first {MAX_SECONDS // 60} minutes of the song were heard.**")
+def describe(analysis: SongAnalysis) -> str:
+    """Return the key, its confidence, and how much of the song was analysed, as Markdown."""
+    confidence = f"Confidence {analysis.key.confidence:.0%}, estimated from {analysis.seconds:.0f} seconds."
+    lines = [f"# {analysis.key.name}", confidence]
+    if analysis.cut:
+        lines.append(f"**Only the first {MAX_SECONDS // 60} minutes of the song were analysed.**")
     return "\n\n".join(lines)
 
 
@@ -104,18 +106,18 @@ def table(index: Embeddings, vectors: dict[str, np.ndarray], token: str) -> str:
     return "\n".join(["| song | cosine |", "|---|---:|", *rows])
 
 
-def pictures(listener: Listener, heard: Heard) -> list[Image.Image]:
+def pictures(analyser: SongAnalyser, analysis: SongAnalysis) -> list[Image.Image]:
     """Draw the mean signature profile, signatures over time, triads over time and self-similarity."""
-    rate = listener.extractor.frame_rate
+    rate = analyser.extractor.frame_rate
     hops = [round(hop * rate) / rate for hop in (SIGNATURE_HOP_SECONDS, TRIAD_HOP_SECONDS)]
     names = [SIGNATURES[signature] for signature in ROWS]
     triad_names = [TRIAD_NAMES[place] for place in TRIAD_ROWS]
-    signatures, triads = heard.signatures[:, ROWS], heard.triads[:, TRIAD_ROWS]
+    signatures, triads = analysis.signatures[:, ROWS], analysis.triads[:, TRIAD_ROWS]
     return [
-        drawn(plot_profile, heard.signatures.mean(0), "Mean of the song"),
-        drawn(plot_over_time, signatures, names, hops[0], heard.seconds, 9.0),
-        drawn(plot_over_time, triads, triad_names, hops[1], heard.seconds, 15.0),
-        drawn(plot_self_similarity, heard.similarity, heard.seconds, "The song and itself"),
+        render_picture(plot_profile, analysis.signatures.mean(0), "Mean of the song"),
+        render_picture(plot_over_time, signatures, names, hops[0], analysis.seconds, 9.0),
+        render_picture(plot_over_time, triads, triad_names, hops[1], analysis.seconds, 15.0),
+        render_picture(plot_self_similarity, analysis.similarity, analysis.seconds, "Self-similarity"),
     ]
 
 
@@ -129,19 +131,20 @@ def build(model: str | Path) -> gr.Blocks:
         ValueError: the model does not name keys, or the index is of another model.
         OSError: nothing is there.
     """
-    listener = Listener(model)
-    index = listener.load_index(INDEX_FILE)
-    window = listener.pretrained.config.max_frames / listener.extractor.frame_rate
+    analyser = SongAnalyser(model)
+    index = analyser.load_index(INDEX_FILE)
+    window = analyser.pretrained.config.max_frames / analyser.extractor.frame_rate
 
-    def listen(file: str | None, token: str) -> list[Any]:
+    def analyse(file: str | None, token: str) -> list[Any]:
         try:
             if file is None:
-                raise ValueError("choose or record a sound first")
-            heard = listener.hear(Path(file))
+                raise ValueError("choose a sound file or record one first")
+            analysis = analyser.analyse(Path(file))
         except (ValueError, OSError) as error:
             reason = str(error).replace(str(file), Path(str(file)).name)
             return [gr.update(value=reason, visible=True), gr.update(visible=False), *[gr.skip()] * 7]
-        shown = [describe(heard), *pictures(listener, heard), table(index, heard.vectors, token), heard.vectors]
+        neighbours = table(index, analysis.vectors, token)
+        shown = [describe(analysis), *pictures(analyser, analysis), neighbours, analysis.vectors]
         return [gr.update(visible=False), gr.update(visible=True), *shown]
 
     with gr.Blocks(title="MT2", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -151,8 +154,8 @@ def build(model: str | Path) -> gr.Blocks:
                 audio = gr.Audio(type="filepath", label="A song", buttons=["download"], editable=False)
             with gr.Column():
                 gr.Examples([[str(path)] for path in EXAMPLES], audio, example_labels=[path.stem for path in EXAMPLES])
-                button = gr.Button("Listen", variant="primary")
-        problem = gr.Textbox(label="This cannot be heard", visible=False, elem_id="problem")
+                button = gr.Button("Analyse", variant="primary")
+        problem = gr.Textbox(label="This file cannot be analysed", visible=False, elem_id="problem")
         vectors = gr.State()
         with gr.Column(visible=False, elem_id="results") as results:
             key = gr.Markdown(elem_id="key")
@@ -171,7 +174,7 @@ def build(model: str | Path) -> gr.Blocks:
                     token = gr.Radio(VECTORS, value=VECTORS[0], label="token", elem_id="token")
                     neighbours = gr.Markdown(elem_id="neighbours")
         shown = [problem, results, key, circle, signatures, triads, similarity, neighbours, vectors]
-        button.click(listen, [audio, token], shown, show_progress_on=audio)
+        button.click(analyse, [audio, token], shown, show_progress_on=audio)
         token.input(lambda vectors, token: table(index, vectors, token), [vectors, token], neighbours)
     return page
 
@@ -186,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("MT2_MODEL", DEFAULT_MODEL),
-        help="folder, Hub name or short name of a model that names keys (default: $MT2_MODEL, or the one in the package)",
+        help="folder, Hub name or short name of a model that names keys (default: $MT2_MODEL or the packaged one)",
     )
     parser.add_argument("--port", type=int, help="default: $GRADIO_SERVER_PORT, or the first free one from 7860")
     arguments = parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""Compose the songs that the demo compares with, and its examples: `python build_index.py`.
+"""Compose the songs of the demo's index, and its examples: `python build_index.py`.
 
-The index holds names and embeddings, no audio. It must be made anew for another model. Examples are rendered only with
+The index holds names and embeddings, no audio. Another model needs a new index. Examples are rendered only with
 `--examples_soundfont`: the sound of a SoundFont is in them, so its licence must allow that.
 """
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from listening import Listener
 from tqdm import tqdm
 
+from analysis import SongAnalyser
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.tables import make_row, write_table
 from mt2_music.train.synth import Score, compose, draw_programs, find_soundfont, humanised, play_soundfont
@@ -37,12 +37,12 @@ def indexed_song(index: int, soundfont: Path, sampling_rate: int) -> tuple[str, 
     return name, play_soundfont(score, programs, soundfont, sampling_rate)
 
 
-def write_index(listener: Listener, soundfont: Path, output: Path) -> None:
+def write_index(analyser: SongAnalyser, soundfont: Path, output: Path) -> None:
     """Embed the songs of the index, and write names and embeddings as `mt2 index` would."""
     rows = []
     for index in tqdm(range(NUM_SONGS), unit="song"):
-        name, samples = indexed_song(index, soundfont, listener.extractor.sampling_rate)
-        rows.append(make_row(name, listener.embed(samples), listener.source))
+        name, samples = indexed_song(index, soundfont, analyser.extractor.sampling_rate)
+        rows.append(make_row(name, analyser.embed(samples), analyser.source))
     write_table(output, rows)
 
 
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.soundfont is None:
         parser.error("no SoundFont to play: `pip install pretty_midi` and `pip install --no-deps tinysoundfont`")
-    write_index(Listener(arguments.model), arguments.soundfont, HERE / "index.npz")
+    write_index(SongAnalyser(arguments.model), arguments.soundfont, HERE / "index.npz")
     if arguments.examples_soundfont is not None:
         write_examples(arguments.examples_soundfont, HERE / "examples")
 

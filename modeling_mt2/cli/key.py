@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Name the keys of songs; a model that was not taught keys names the key signatures.
+    """Name the keys of songs; a model without a key classifier names the key signatures.
 
     Returns:
         0 when all files could be used, 1 when some could not.

@@ -22,7 +22,7 @@ from support import RATE, ROOT, pitch_fork, python, song
 CARDS = ROOT / "model_cards"
 MODELS = sorted(path.parent for path in CARDS.glob("*/config.json"))
 
-STRANGER = """
+WITHOUT_PACKAGE = """
 import sys, warnings
 sys.modules["mt2_music"] = None
 warnings.simplefilter("error")  # before transformers adds its own filters
@@ -38,10 +38,10 @@ assert embedding.dtype == torch.float32 and embedding.isfinite().all()
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
-def test_a_stranger_embeds_a_file_without_a_warning(folder, tmp_path):
+def test_a_process_without_the_package_embeds_a_file_without_a_warning(folder, tmp_path):
     soundfile.write(tmp_path / "song.ogg", song(70), RATE)
     env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    said = python("-c", STRANGER, folder, tmp_path / "song.ogg", cwd=tmp_path, env=env).stderr
+    said = python("-c", WITHOUT_PACKAGE, folder, tmp_path / "song.ogg", cwd=tmp_path, env=env).stderr
     assert not re.search("warn|unexpected|missing|newly", said, re.IGNORECASE), said
 
 
@@ -90,10 +90,10 @@ def test_readme_says_what_the_results_say():
         fill_readme(readme.read_text(encoding="utf-8"), [CARDS / "space"])
 
 
-def test_the_model_of_the_command_hears_plain_cadences():
+def test_the_model_of_the_command_estimates_plain_cadences():
     model = mt2_music.load()
-    heard = [model.key(pitch_fork(tonic), RATE) for tonic in range(12)]
-    assert sum(estimate.signature == tonic for tonic, estimate in enumerate(heard)) >= 11
-    assert all(signature(str(estimate.key)) == estimate.signature for estimate in heard)
+    estimates = [model.key(pitch_fork(tonic), RATE) for tonic in range(12)]
+    assert sum(estimate.signature == tonic for tonic, estimate in enumerate(estimates)) >= 11
+    assert all(signature(str(estimate.key)) == estimate.signature for estimate in estimates)
     flat = model.key(np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32) * 0.1, RATE)
     assert flat.confidence < 0.9  # noise is in no key

@@ -1,4 +1,4 @@
-"""The demo app: what it works out about a song, and its page in a real browser.
+"""The demo app: its analysis of a song, and its page in a real browser.
 
 With MT2_SCREENSHOT=FILE the picture of the page is written there: model_cards/space/screenshot.png was made so.
 """
@@ -40,17 +40,17 @@ def space():
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install '.[demo]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SPACE)
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("app", "build_index", "listening")})
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("analysis", "app", "build_index")})
 
 
 @pytest.fixture(scope="module")
-def listener(space):
-    return space.listening.Listener(DEFAULT_MODEL)
+def analyser(space):
+    return space.analysis.SongAnalyser(DEFAULT_MODEL)
 
 
 @pytest.fixture(scope="module")
-def index(space, listener):
-    return listener.load_index(space.app.INDEX_FILE)
+def index(space, analyser):
+    return analyser.load_index(space.app.INDEX_FILE)
 
 
 @pytest.fixture
@@ -96,87 +96,89 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("tonic", [0, 4])
-def test_signatures_over_time_follow_a_modulation(listener, tmp_path, tonic):
+def test_signatures_over_time_follow_a_modulation(analyser, tmp_path, tonic):
     away = (tonic + 6) % 12
     halves = [
         play_additive(compose(np.random.default_rng(1), 9.0, key, "major"), np.random.default_rng(0))
         for key in (tonic, away)
     ]
     soundfile.write(tmp_path / "song.wav", np.concatenate(halves), RATE)
-    signatures = listener.hear(tmp_path / "song.wav").signatures
+    signatures = analyser.analyse(tmp_path / "song.wav").signatures
     assert len(signatures) == pytest.approx(sum(map(len, halves)) / RATE, abs=2)
     middle = round(len(halves[0]) / RATE)
     first, second = signatures[: middle - 2].mean(0), signatures[middle + 2 :].mean(0)  # no window with both
-    for heard, here, there in ((first, tonic, away), (second, away, tonic)):
-        assert heard[here] > 3 * heard[there]
+    for profile, here, there in ((first, tonic, away), (second, away, tonic)):
+        assert profile[here] > 3 * profile[there]
         fifths = (
-            PITCH_CLASSES_BY_FIFTHS.index(int(heard.argmax())) - PITCH_CLASSES_BY_FIFTHS.index(here) + 6
+            PITCH_CLASSES_BY_FIFTHS.index(int(profile.argmax())) - PITCH_CLASSES_BY_FIFTHS.index(here) + 6
         ) % 12 - 6
         assert abs(fifths) <= 1
 
 
-def test_an_indexed_song_rendered_again_is_its_own_nearest(space, listener, index):
+def test_an_indexed_song_rendered_again_is_its_own_nearest(space, analyser, index):
     soundfont = find_soundfont()
     if soundfont is None:
         pytest.skip("no SoundFont can be played here: the index was rendered with one")
     for number in (5, 40):
         name, samples = space.build_index.indexed_song(number, soundfont, RATE)
-        vectors = listener.embed(samples).vectors
+        vectors = analyser.embed(samples).vectors
         for token in VECTORS:
             (found, cosine), (_, next_cosine) = nearest(index, vectors[token], token, 2)
             assert found == name and cosine > 0.99 and next_cosine < cosine
 
 
-def test_an_index_of_another_model_is_refused(space, listener, tmp_path):
+def test_an_index_of_another_model_is_refused(space, analyser, tmp_path):
     with np.load(space.app.INDEX_FILE) as arrays:
         np.savez(tmp_path / "index.npz", **{**arrays, "revision": np.array(["other"] * len(arrays["files"]))})
-    with pytest.raises(ValueError, match="index.npz is of .* other .*: make the index anew with build_index.py"):
-        listener.load_index(tmp_path / "index.npz")
+    with pytest.raises(
+        ValueError, match="index.npz was made by .* other .*: make the index again with build_index.py"
+    ):
+        analyser.load_index(tmp_path / "index.npz")
 
 
 def test_a_model_that_names_no_keys_is_refused(space):
     with pytest.raises(ValueError, match="does not name keys: .*train.key"):
-        space.listening.Listener(SPACE.with_name("mt2-small"))
+        space.analysis.SongAnalyser(SPACE.with_name("mt2-small"))
 
 
-def test_files_of_any_rate_and_length_are_heard(space, listener, tmp_path):
+def test_files_of_any_rate_and_length_are_analysed(space, analyser, tmp_path):
     for name, rate, seconds in (("short.flac", 44100, 0.2), ("long.mp3", 48000, 7), ("song.ogg", 22050, 4)):
         stereo = np.random.default_rng(0).normal(0, 0.1, (round(rate * seconds), 2))
         soundfile.write(tmp_path / name, stereo, rate)
-        heard = listener.hear(tmp_path / name)
-        assert heard.seconds == pytest.approx(seconds, abs=0.2) and not heard.cut
-        np.testing.assert_allclose(heard.signatures.sum(1), 1, rtol=0, atol=1e-4)
-        np.testing.assert_allclose(heard.triads.sum(1), 1, rtol=0, atol=1e-4)
-        assert "Only the first" not in space.app.describe(heard)
+        analysis = analyser.analyse(tmp_path / name)
+        assert analysis.seconds == pytest.approx(seconds, abs=0.2) and not analysis.cut
+        np.testing.assert_allclose(analysis.signatures.sum(1), 1, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(analysis.triads.sum(1), 1, rtol=0, atol=1e-4)
+        assert "Only the first" not in space.app.describe(analysis)
 
 
-def test_a_long_song_is_cut_and_the_page_says_so(space, listener, tmp_path, monkeypatch):
-    monkeypatch.setattr(space.listening, "MAX_SECONDS", 5)
+def test_a_long_song_is_cut_and_the_page_says_so(space, analyser, tmp_path, monkeypatch):
+    monkeypatch.setattr(space.analysis, "MAX_SECONDS", 5)
     soundfile.write(tmp_path / "song.wav", song(3, 8.0), RATE)
-    heard = listener.hear(tmp_path / "song.wav")
-    assert heard.cut and heard.seconds == pytest.approx(5, abs=0.1)
-    assert "Only the first" in space.app.describe(heard)
+    analysis = analyser.analyse(tmp_path / "song.wav")
+    assert analysis.cut and analysis.seconds == pytest.approx(5, abs=0.1)
+    assert "Only the first" in space.app.describe(analysis)
 
 
 @pytest.mark.parametrize("content, reason", [("text", "cannot read .*audio"), ("empty", "empty|no samples")])
-def test_a_bad_file_gives_its_reason(listener, tmp_path, content, reason):
+def test_a_bad_file_gives_its_reason(analyser, tmp_path, content, reason):
     path = tmp_path / "bad.wav"
     if content == "text":
         path.write_text("no audio", encoding="utf-8")
     else:
         soundfile.write(path, np.zeros(0), RATE)
     with pytest.raises(ValueError, match=reason):
-        listener.hear(path)
+        analyser.analyse(path)
 
 
 def test_windows_are_full_and_around_their_moment(space):
     frames = torch.arange(100)[:, None]
-    cut = space.listening.windows(frames, 21, 10)[:, :, 0]
+    cut = space.analysis.windows(frames, 21, 10)[:, :, 0]
     assert cut.shape == (10, 21)
     assert [list(window) for window in cut] == [list(range(int(w[0]), int(w[0]) + 21)) for w in cut]
     assert all(10 * place + 5 in window for place, window in enumerate(cut))
     assert cut[5, 10] == 55
-    assert space.listening.windows(frames[:8], 21, 10).shape == (1, 8, 1)
+    assert space.analysis.windows(frames[:8], 21, 10).shape == (1, 8, 1)
 
 
 def test_the_folder_is_a_space():
@@ -191,7 +193,7 @@ def test_the_folder_is_a_space():
     assert 0 < (SPACE / "screenshot.png").stat().st_size < 300e3
 
 
-def test_the_page_in_a_browser(space, listener, server, page, tmp_path):
+def test_the_page_in_a_browser(space, analyser, server, page, tmp_path):
     from PIL import Image
 
     errors, crashes, hosts = [], [], set()
@@ -202,17 +204,17 @@ def test_the_page_in_a_browser(space, listener, server, page, tmp_path):
     soundfile.write(good, *soundfile.read(next(path for path in space.app.EXAMPLES if "sharp" in path.stem)))
     bad.write_text("no audio", encoding="utf-8")
 
-    def listen_to(file: Path) -> None:
+    def upload(file: Path) -> None:
         page.set_input_files("input[type=file]", file)
         page.wait_for_selector("button[aria-label=Clear]")
-        page.get_by_role("button", name="Listen").click()
+        page.get_by_role("button", name="Analyse").click()
 
     page.goto(server)
-    page.wait_for_selector("button:has-text('Listen')")
+    page.wait_for_selector("button:has-text('Analyse')")
     for example in space.app.EXAMPLES:
         assert page.get_by_role("button", name=example.stem).is_visible()
-    listen_to(good)
-    assert page.wait_for_selector("#key h1").inner_text() == listener.hear(good).key.name
+    upload(good)
+    assert page.wait_for_selector("#key h1").inner_text() == analyser.analyse(good).key.name
     assert page.inner_text("#key h1") in KEY_LABELS
     loaded = "[...document.querySelectorAll('#results img')].filter(image => image.naturalWidth > 400).length"
     page.wait_for_function(f"{loaded} == 4")
@@ -229,7 +231,7 @@ def test_the_page_in_a_browser(space, listener, server, page, tmp_path):
     assert not errors
 
     page.click("button[aria-label=Clear]")
-    listen_to(bad)  # the browser cannot play it either, and says so in the console
+    upload(bad)  # the browser cannot play it either, and says so in the console
     problem = page.wait_for_selector("#problem textarea").input_value()
     assert "cannot read bad.wav as audio" in problem and "/" not in problem
     assert not page.locator("#results").is_visible()

@@ -97,19 +97,19 @@ def test_half_a_circle_of_calibration_turns_every_key_by_half_a_circle(published
 
 
 @pytest.mark.parametrize("place", [0.0, 3.0, 4.5, 11.75])
-def test_calibration_finds_where_a_model_that_hears_keys_puts_c_major(place, extractor, monkeypatch):
+def test_calibration_finds_where_a_model_that_estimates_keys_puts_c_major(place, extractor, monkeypatch):
     """A stand-in that knows every composed piece and puts C major `place` fifths from index 0."""
-    known = {id(features): signature for signature, features in calibrate._pieces(extractor.to_json_string())}
+    known = {id(features): signature for signature, features in calibrate._composed_pieces(extractor.to_json_string())}
     assert sorted(known.values()) == sorted(2 * list(range(12)))
 
-    def hear(model, features):
+    def known_profile(model, features):
         by_fifths = torch.zeros(12)
         true = (7 * known[id(features)] + place) % 12
         by_fifths[int(true)] += 1 - true % 1
         by_fifths[(int(true) + 1) % 12] += true % 1
         return by_fifths[7 * torch.arange(12) % 12]
 
-    monkeypatch.setattr(calibrate, "mean_profile", hear)
+    monkeypatch.setattr(calibrate, "mean_profile", known_profile)
     model = MT2ForPreTraining(tiny_config())
     assert calibrate.calibrate_key(model, extractor) == pytest.approx(place, abs=0.02)
 

@@ -24,6 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
+EARLY = {"num_hidden_layers": 2, "contrastive_layer": 1, "contrastive_deviation": True}  # as the published models
 TOLERANCE = 1e-4
 # Of single frames: a band of a pure tone near the floor is rounding, and the encoder's first norm enlarges it. Torch's
 # own frame tokens move as much when the same music is 1e-6 louder.
@@ -34,7 +35,7 @@ NAMES |= {name: f"{name}_embeds" for name in ("equivariant", "contrastive")}
 
 def make(cls, **changes):
     torch.manual_seed(0)
-    model = cls(tiny_config(num_hidden_layers=1, **changes)).eval()
+    model = cls(tiny_config(**{"num_hidden_layers": 1, **changes})).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("_token"):  # they start at zero or nearly, and nobody would miss them
             parameter.data.normal_()
@@ -208,15 +209,27 @@ def test_every_classifier_has_the_logits_of_whole_clips(pooling):
     assert worst(got, want) < 1e-5
 
 
+def test_a_contrastive_token_of_an_earlier_layer_is_that_of_the_model():
+    model = make(MT2ForPreTraining, **EARLY)
+    features, mask = torch.rand(2, 75, 227), torch.ones(2, 75)
+    mask[1, 41:] = 0
+    with torch.no_grad():
+        got, want = FeatureGraph(model)(features, mask), expected(model, features, mask)
+    for results in (got, want):
+        results["frames"] = results["frames"][mask.bool()]
+    assert worst(got, want) < 1e-5
+
+
 @pytest.mark.parametrize("token", ["equivariant", "contrastive"])
 def test_outputs_are_those_the_model_has(token):
     outputs = FeatureGraph(make(MT2Model, class_tokens=[token]))(torch.rand(1, 5, 227), torch.ones(1, 5))
     assert list(outputs) == ["mean", token, "frames"]
 
 
-def test_torch_exports_one_program_for_all_batches_and_lengths():
+@pytest.mark.parametrize("changes", [{}, EARLY], ids=["plain", "early"])
+def test_torch_exports_one_program_for_all_batches_and_lengths(changes):
     """As `torch.onnx` lets it: with no size taken for one that never equals another."""
-    model = make(MT2Model)
+    model = make(MT2Model, **changes)
     sizes = {0: Dim("batch"), 1: Dim("frames")}
     example = (torch.rand(2, 65, 227), torch.ones(2, 65))
     with torch.fx.experimental._config.patch(backed_size_oblivious=True):

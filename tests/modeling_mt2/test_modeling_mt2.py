@@ -19,6 +19,9 @@ from mt2_music import (
 )
 from support import RATE, song, tiny_config
 
+# What pre-training and the published models add to the plain model.
+EXTRAS = {"contrastive_layer": 1, "contrastive_deviation": True, "projection_layers": 3}
+EXTRAS |= {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 5}
 ALL_CLASSES = [MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification]
 
 
@@ -85,6 +88,78 @@ def test_long_input_is_the_weighted_mean_of_its_windows():
     assert torch.allclose(whole.last_hidden_state, torch.cat([p.last_hidden_state for p in parts], 1), atol=1e-5)
     assert whole.hidden_states[1].shape == (1, 82, 96)
     assert whole.attentions[0].shape == (3, 3, 34, 34)
+
+
+def test_optional_heads_have_names_and_shapes():
+    outputs = make(MT2ForPreTraining, **EXTRAS)(features(3, 20))
+    assert outputs.frame_projection.shape == (3, 20, 8)
+    assert outputs.tempo_projection.shape == (3, 8)
+    assert outputs.cepstrum.shape == (3, 10)
+    plain = make(MT2ForPreTraining)(features(3, 20))
+    assert all(getattr(plain, name) is None for name in ("frame_projection", "tempo_projection", "cepstrum", "loss"))
+
+
+@torch.no_grad()
+def test_the_contrastive_token_of_an_earlier_layer():
+    """It is that layer's output with a norm of its own; all else stays as it was."""
+    model, plain = make(contrastive_layer=1), make()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    model.contrastive_layernorm.bias.fill_(0.5)
+    outputs, others = (one(features(), output_hidden_states=True) for one in (model, plain))
+    assert torch.equal(outputs.contrastive_embeds, model.contrastive_layernorm(outputs.hidden_states[1][:, 1]))
+    assert not torch.allclose(outputs.contrastive_embeds, others.contrastive_embeds, atol=0.1)
+    for name in ("equivariant_embeds", "last_hidden_state"):
+        assert torch.equal(outputs[name], others[name])
+
+
+@torch.no_grad()
+def test_extras_know_neither_padding_nor_other_clips():
+    """Of one window and of several; what lies in the padding is not even silence."""
+    model = make(**EXTRAS)
+    for length, size in ((7, 20), (40, 75)):
+        inputs, mask = features(3, size), torch.ones(3, size)
+        inputs[1, length:] *= 100
+        mask[1, length:] = 0
+        together, alone = model(inputs, mask), model(inputs[1:2, :length])
+        for name in ("equivariant_embeds", "contrastive_embeds"):
+            assert (together[name][1] - alone[name][0]).abs().max() < 1e-5
+        assert (together.contrastive_embeds[1] - model(inputs).contrastive_embeds[1]).abs().max() > 1e-3
+
+
+def test_deviation_tells_windows_of_one_mean_apart_and_takes_stillness():
+    model = make(contrastive_deviation=True)
+    moving = features(1, 20)
+    token = model.embeddings(moving, None, None, None)[:, 1]
+    reversed_in_time = model.embeddings(moving.flip(1), None, None, None)[:, 1]
+    assert torch.allclose(token, reversed_in_time, atol=1e-6)
+    with torch.no_grad():
+        start = model.embeddings
+        branch = start.activation(start.mel_projection(start.mel_norm(moving[..., 99:])))
+        deviation = start.deviation_projection(branch.std(1, correction=0))
+        plain = start.contrastive_token + branch.mean(1) + start.position_embeddings[:, 1]
+    assert torch.allclose(token, plain + deviation, atol=1e-4)
+    still = moving[:, :1].expand(-1, 20, -1)
+    model(still).contrastive_embeds.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_a_plain_loop_over_pairs_lowers_the_loss():
+    torch.manual_seed(0)
+    model = make(MT2ForPreTraining).train()
+    pairs = features(6, 20)[:, None] + 0.1 * torch.rand(6, 2, 20, 227)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(30):
+        loss = model(pairs).loss  # transpositions are drawn anew every time
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    with pytest.raises(ValueError, match="neither attention_mask nor mel_mask"):
+        model(pairs, torch.ones(6, 20))
+    with pytest.raises(ValueError, match="between -8 and 7"):
+        model(pairs, transposition=9)
 
 
 def test_eager_and_sdpa_agree_with_and_without_mask():
@@ -175,9 +250,10 @@ def test_half_precision_stays_close():
     assert nn.functional.cosine_similarity(got.float(), want).min() > 0.999
 
 
+@pytest.mark.parametrize("changes", [{}, EXTRAS], ids=["plain", "extras"])
 @pytest.mark.parametrize("cls", ALL_CLASSES)
-def test_every_tensor_survives_saving(cls, tmp_path):
-    model = make(cls)
+def test_every_tensor_survives_saving(cls, changes, tmp_path):
+    model = make(cls, **changes)
     for tensor in model.state_dict().values():
         tensor.add_(torch.rand_like(tensor))  # nothing may come back merely because it was initialised so
     model.save_pretrained(tmp_path)
@@ -218,8 +294,9 @@ def _poison_allocator():
     del blocks
 
 
-def test_a_pretrained_checkpoint_starts_every_head(tmp_path, caplog):
-    pretrained = make(MT2ForPreTraining)
+@pytest.mark.parametrize("changes", [{}, EXTRAS], ids=["plain", "extras"])
+def test_a_pretrained_checkpoint_starts_every_head(tmp_path, changes):
+    pretrained = make(MT2ForPreTraining, **changes)
     pretrained.save_pretrained(tmp_path)
     base = MT2Model.from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(base.parameters(), pretrained.mt2.parameters(), strict=True))
@@ -354,11 +431,21 @@ def test_config_and_extractor_fit_and_paper_is_the_published_architecture(tmp_pa
         ({"class_tokens": []}, "class_tokens"),
         ({"pooling": "max"}, "pooling"),
         ({"class_tokens": ["equivariant"], "pooling": "contrastive"}, "pooling"),
-        ({"hiden_size": 96}, "hidden_size"),
         ({"bins_per_octave": 24, "num_cqt_bins": 96}, "bins_per_octave must be 12"),
         ({"key_calibration": 99}, "key_calibration"),
+        ({"contrastive_layer": 13}, "contrastive_layer must be None or from 1 to 12"),
+        ({"frame_projection_size": -1}, "frame_projection_size must not be negative"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         MT2Config(**setting)
+
+
+def test_a_misspelt_setting_is_named(monkeypatch):
+    from mt2_music import configuration_mt2
+
+    said = []
+    monkeypatch.setattr(configuration_mt2.logger, "warning", lambda text, *values: said.append(text % values))
+    MT2Config(hiden_size=96, id2label={0: "a"}, something_of_my_own=1)
+    assert len(said) == 1 and "'hiden_size'" in said[0] and "did you mean 'hidden_size'?" in said[0]

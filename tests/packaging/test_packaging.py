@@ -16,7 +16,7 @@ FOLDERS = {
     "train": "mt2_music/train",
     **{
         f"model_cards/{path.name}": f"mt2_music/model_cards/{path.name}"
-        for path in (ROOT / "model_cards").glob("mt2-*")
+        for path in (ROOT / "model_cards").glob("mt2-small*")
     },
 }
 

@@ -129,6 +129,7 @@ LOSSES = {
     "cpsd": lambda: losses.cpsd_loss(rows(4, 12), rows(4, 12), rows(4, 12), rows(4)),
     "cpsd of three views": lambda: losses.cpsd_loss(rows(4, 12), rows(4, 12), rows(4, 12), rows(4), rows(4), 0.5),
     "nt_xent": lambda: losses.nt_xent_loss(rows(4, 16), torch.arange(2, device=OTHER).repeat(2)),
+    "nt_xent of a matrix": lambda: losses.nt_xent_loss(rows(4, 16), torch.ones(4, 4, dtype=torch.bool, device=OTHER)),
     "frames": lambda: losses.frame_nt_xent_loss(rows(4, 3, 16), rows(4, 3, 16))[0],
     "tempo": lambda: losses.tempo_nt_xent_loss(rows(4, 16), torch.full((4,), 100.0, device=OTHER)),
     "cepstrum": lambda: losses.cepstrum_loss(rows(4, 26), losses.cepstral_statistics(rows(4, 9, 128), 13)),
@@ -188,6 +189,18 @@ def test_the_model(on_device, cls, num_frames, attention):
             on_other(model(features, **inputs))
         seen = {"output_attentions": True, "output_hidden_states": True}
         sum(each.sum() for each in on_other(model(features, mask, **seen))).backward()
+
+
+def test_pairs_of_windows_and_all_heads(on_device):
+    with on_device():
+        model = make(
+            MT2ForPreTraining, contrastive_layer=1, contrastive_deviation=True,
+            frame_projection_size=8, tempo_projection_size=8, num_cepstral_coefficients=5,
+        ).train()  # fmt: skip
+        for inputs in ({}, {"transposition": torch.zeros(3, 2, dtype=torch.long, device=OTHER)}):
+            outputs = model(torch.rand(3, 2, 20, 227, device=OTHER), **inputs)
+            on_other(outputs)
+            outputs.loss.backward()
 
 
 @pytest.mark.parametrize("pooling", ["equivariant", "contrastive", "mean", "frames", "concat"])

@@ -1,9 +1,9 @@
 """Write the cards of published models: `python -m mt2_music.train.card model_cards/NAME --results results.json`.
 
-Everything a card says comes from files in the model's folder: what it was trained on (training.json), what the
-benchmark measured (results.json, copied there by this command together with the scores of other models beside it), and
-which test pieces it gets wrong. All scores go to results.md beside the card. With `--corpus` and `--songs` the
-pictures are drawn anew. `--readme README.md` also writes README's claim and table, from the results of all folders:
+Everything a card says comes from files in the model's folder: the training data (training.json), the scores of the
+benchmark (results.json, which this command copies there with the scores of other models), and the mistakes on test
+pieces. All scores go to results.md beside the card. `--corpus` and `--songs` redraw the pictures.
+`--readme README.md` also writes README's claim and table, from the results of all folders:
 
     python -m mt2_music.train.card model_cards/mt2-small model_cards/mt2-small-key --readme README.md
 """
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folder of a published model")
     parser.add_argument("--results", type=Path, nargs="+", help="files of probing.run: this model's and others'")
-    parser.add_argument("--readme", type=Path, help="file whose claim and table of models are written anew")
+    parser.add_argument("--readme", type=Path, help="file whose claim and table of models are updated")
     parser.add_argument("--layers", type=Path, help="file of probing.run with --layers, for the picture by layer")
     parser.add_argument("--corpus", type=Path, help="rendered corpus; keys of its test pieces are estimated")
     parser.add_argument("--songs", type=Path, help="folder of real recordings, one folder for each album or kind")

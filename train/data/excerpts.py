@@ -154,7 +154,7 @@ class Excerpts(torch.utils.data.Dataset):
 
     @staticmethod
     def _draw_start(label: Any, room: float, length: float, rng: np.random.Generator) -> float:
-        """Draw a start; of a recording with segments, one from which part of a segment is heard."""
+        """Draw a start; of a recording with segments, one whose excerpt overlaps a segment."""
         start = rng.uniform(0, room)
         if isinstance(label, tuple) and label and isinstance(label[0], Segment):
             segment = label[rng.integers(len(label))]

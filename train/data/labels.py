@@ -118,16 +118,16 @@ def _draw(tracks: Sequence[Track], task: str, shares: dict[str, float]) -> dict[
         labels = Counter(track.source.label if task == "single" else "" for track in groups[group])
         strata[labels.most_common(1)[0][0]].append(group)
     drawn: dict[str, list[Track]] = {name: [] for name in ("train", *shares)}
-    owed = dict.fromkeys(shares, 0.0)  # carried from label to label, so that small ones add up
+    missing = dict.fromkeys(shares, 0.0)  # recordings; carried from label to label, so that small shares add up
     for label in sorted(strata):
         size = sum(len(groups[group]) for group in strata[label])
-        owed = {name: owed[name] + share * size for name, share in shares.items()}
+        missing = {name: missing[name] + share * size for name, share in shares.items()}
         *others, last = strata[label]
         for group in others:
-            name = next((name for name in owed if owed[name] >= len(groups[group]) / 2), "train")
+            name = next((name for name in missing if missing[name] >= len(groups[group]) / 2), "train")
             drawn[name] += groups[group]
-            if name in owed:
-                owed[name] -= len(groups[group])
+            if name in missing:
+                missing[name] -= len(groups[group])
         drawn["train"] += groups[last]
     if task == "regression":
         return drawn

@@ -165,7 +165,7 @@ class QuadsAndSongs(torch.utils.data.Dataset):
     def _quad_item(
         self, numbers: np.ndarray, drawn: int, in_step: int, member: int, step: int
     ) -> dict[str, torch.Tensor]:
-        """Draw song `member` of the quad drawn as number `drawn` of its kind, of which a step has `in_step`."""
+        """Draw a song of the quad that is number `drawn` of its kind, of which a step has `in_step`."""
         one_pass, place = divmod(drawn, len(numbers) // in_step * in_step)  # so that no step holds a quad twice
         number = int(np.random.default_rng([self.seed, 3, one_pass]).permutation(len(numbers))[place])
         number = int(numbers[number])

@@ -1,1 +1,1 @@
-"""`make demo`: what a published model makes of songs."""
+"""`make demo`: embeddings, keys and nearest songs from a published model."""

@@ -1,7 +1,7 @@
-"""What a published model hears: `python -m mt2_music.train.demo` embeds songs, names their keys, finds the nearest.
+"""Try a published model: `python -m mt2_music.train.demo` embeds songs, estimates keys, and finds the nearest songs.
 
-It composes its own songs, one in every key; `--audio DIR` takes your music instead. With `--train` it goes the whole
-way in a few minutes: music, pre-training, a published folder, embeddings, keys, pictures.
+It composes its own songs, one in every key; `--audio DIR` takes your music instead. With `--train` it trains
+the model first, in a few minutes: music, pre-training, a published folder, embeddings, keys, pictures.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--audio", type=Path, help="your own folder of music, instead of composed songs")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything the demo makes")
     parser.add_argument("--train", action="store_true", help="train a model first, instead of the published one")
-    parser.add_argument("--max_steps", type=int, help="training steps, instead of about two minutes' worth")
+    parser.add_argument("--max_steps", type=int, help="training steps (default: about two minutes of training)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output, audio, train = arguments.output, arguments.audio, arguments.train
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     estimates = [model.key(song.path) for song in tqdm(songs, unit="song", desc="keys")]
     print_table(songs[:MAX_SONGS_SHOWN], estimates[:MAX_SONGS_SHOWN], embeddings[:MAX_SONGS_SHOWN])
     best = max(range(len(songs)), key=lambda index: estimates[index].confidence)
-    title = f"{songs[best].path.stem}: heard as {estimates[best].name}"
+    title = f"{songs[best].path.stem}: estimated as {estimates[best].name}"
     plot_profile(estimates[best].profile, title, output / "profile.png")
     print(f"picture: {output / 'profile.png'}; model: {model_dir}")
     if audio is None:

@@ -1,6 +1,6 @@
-"""Embed sound files with a published folder, as a stranger would: run by the demo in a fresh, isolated process.
+"""Embed sound files with a published folder, without this package: the demo runs this in an isolated process.
 
-Needs transformers, torch, numpy, soundfile and soxr, and never imports this package: model and feature extractor come
+Needs transformers, torch, numpy, soundfile and soxr. It never imports this package: model and feature extractor come
 from the folder's own code.
 """
 

@@ -71,29 +71,28 @@ def embed_in_fresh_process(model_dir: Path, songs: list[Song]) -> np.ndarray:
 
 
 def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.ndarray) -> None:
-    """Print one line per song: true key, heard key, the strongest bins of its profile, and the nearest song."""
+    """Print one line per song: true key, estimated key, the strongest bins of its profile, and the nearest song."""
     centred = embeddings - embeddings.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     similarity = centred @ centred.T
     np.fill_diagonal(similarity, -np.inf)
     names = [song.path.stem[:32] for song in songs]
     width = max(map(len, names))
-    wide = max(len(estimate.name) for estimate in estimates)
-    print(
-        f"\n{'song':{width}}  {'true key':9}  {'heard':{wide}}  {'profile, strongest bins':26}  {'':5}  nearest song"
-    )
+    key_width = max(len("estimated"), *(len(estimate.name) for estimate in estimates))
+    titles = f"{'song':{width}}  {'true key':9}  {'estimated':{key_width}}  {'profile, strongest bins':26}"
+    print(f"\n{titles}  {'':5}  nearest song")
     for index, (song, estimate) in enumerate(zip(songs, estimates, strict=True)):
         top = np.argsort(-estimate.profile)[:3]
         bins = "  ".join(f"{MAJOR_TONICS[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
         verdict = "" if song.signature is None else "right" if estimate.signature == song.signature else ""
         nearest = names[int(similarity[index].argmax())]
-        print(f"{names[index]:{width}}  {song.key:9}  {estimate.name:{wide}}  {bins:26}  {verdict:5}  {nearest}")
+        print(f"{names[index]:{width}}  {song.key:9}  {estimate.name:{key_width}}  {bins:26}  {verdict:5}  {nearest}")
     print("(a bin is named after the major key with its signature: C stands for C major and A minor)\n")
 
 
 def share_right(songs: list[Song], estimates: list[KeyEstimate]) -> str:
     """Say how many signatures are right, and how many are off by one fifth."""
     pairs = zip(songs, estimates, strict=True)
-    steps = [(heard.signature - song.signature) % 12 for song, heard in pairs if song.signature is not None]
+    steps = [(estimate.signature - song.signature) % 12 for song, estimate in pairs if song.signature is not None]
     right, fifth = steps.count(0) / len(steps), (steps.count(5) + steps.count(7)) / len(steps)
     return f"{right:.1%} right, {fifth:.1%} a fifth off"

@@ -4,7 +4,7 @@
 
 DATA is a folder with one folder for each label (or with train, validation and test folders of such), a CSV table, or
 the name or path of a `datasets` data set; `mt2_music.train.data.label_sources` says what the columns are. At the end
-the output folder is a Hub folder, with metrics.json and a card. Killed and started again, the run goes on.
+the output folder is a Hub folder, with metrics.json and a card. A killed run goes on when it is started again.
 """
 
 import logging

@@ -23,7 +23,9 @@ class FinetuneArguments:
     test_share: float = field(default=0.15, metadata={"help": "the same; 0 for none"})
     seconds: float = field(default=10.0, metadata={"help": "longest excerpt in training; another one in every epoch"})
     eval_seconds: float = field(default=60.0, metadata={"help": "longest excerpt in evaluation, from the middle"})
-    pooling: str = field(default="concat", metadata={"help": "what the head reads, as in MT2Config; not of frames"})
+    pooling: str = field(
+        default="concat", metadata={"help": "what the head reads, as in MT2Config; unused for task frames"}
+    )
     class_weights: str = field(
         default="none", metadata={"help": "balanced: rare labels count more, and balanced accuracy chooses the epoch"}
     )
@@ -31,13 +33,16 @@ class FinetuneArguments:
         default="none", metadata={"help": "none, encoder, or layers:N, embeddings and N lowest layers"}
     )
     encoder_learning_rate: float = field(
-        default=1e-3, metadata={"help": "of its last layer; learning_rate is the head's"}
+        default=1e-3, metadata={"help": "learning rate of the encoder's last layer; learning_rate is the head's"}
     )
-    layer_decay: float = field(default=1.0, metadata={"help": "factor on that from each layer to the one below"})
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "factor on the encoder's rate from each layer to the one below"}
+    )
     patience: int = field(
-        default=15, metadata={"help": "evaluations without gain on validation before the end; 0: never"}
+        default=15,
+        metadata={"help": "evaluations without a better validation score before training stops; 0: never stop"},
     )
-    gain_db: float = field(default=6.0, metadata={"help": "levels of excerpts are changed by up to so much"})
+    gain_db: float = field(default=6.0, metadata={"help": "largest change of an excerpt's level, up or down"})
     transpose_semitones: float = field(
         default=0.0,
         metadata={
@@ -72,24 +77,22 @@ class TuningArguments(TrainingArguments):
     num_train_epochs: float = field(default=40, metadata={"help": "passes over the recordings"})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "excerpts in a step of one process"})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "recordings evaluated at once"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "peak, of the head"})
-    weight_decay: float = field(default=0.05, metadata={"help": "of matrices"})
-    warmup_steps: float = field(default=0.1, metadata={"help": "steps to the peak, or a share of all"})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "how the rates fall"})
-    eval_strategy: str = field(
-        default="epoch", metadata={"help": "when validation is heard; save_strategy must agree"}
-    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate of the head"})
+    weight_decay: float = field(default=0.05, metadata={"help": "weight decay of matrices"})
+    warmup_steps: float = field(default=0.1, metadata={"help": "steps to the peak, or their share of all steps"})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "schedule of the learning rates"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to validate; save_strategy must agree"})
     save_strategy: str = field(default="epoch", metadata={"help": "when checkpoints are written"})
     logging_strategy: str = field(default="epoch", metadata={"help": "when the loss is logged"})
     save_total_limit: int | None = field(default=1, metadata={"help": "checkpoints kept besides the best"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "must stay on: the best epoch is kept"})
     restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "must stay on: patience goes on where it was"}
+        default=True, metadata={"help": "must stay on: a resumed run keeps its patience"}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "must stay off: items are excerpts"})
     dataloader_num_workers: int = field(default=2, metadata={"help": "processes that decode while others train"})
-    report_to: str | None = field(default="none", metadata={"help": "tensorboard draws the run"})
-    disable_tqdm: bool | None = field(default=True, metadata={"help": "no bar of steps; every epoch is logged"})
+    report_to: str | None = field(default="none", metadata={"help": "tensorboard: also log to TensorBoard"})
+    disable_tqdm: bool | None = field(default=True, metadata={"help": "no progress bar; every epoch is logged"})
     label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "must stay so"})
 
     def __post_init__(self) -> None:

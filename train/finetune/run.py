@@ -117,7 +117,7 @@ def _digest(labelled: Labelled) -> str:
 
 
 def readable(tracks: Tracks, seconds: float, sampling_rate: int, left_out: list[LeftOut]) -> Tracks:
-    """Decode the excerpts that evaluation hears; leave out, and add to `left_out`, recordings that do not decode."""
+    """Decode the excerpts used in evaluation; add recordings that do not decode to `left_out`, and return the rest."""
     excerpts, kept = Excerpts(tracks, seconds, sampling_rate), []
     for index, track in enumerate(tracks.tracks):
         try:

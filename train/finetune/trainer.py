@@ -78,9 +78,11 @@ class Scores:
         """
         tracks = excerpts.tracks.tracks
         if self.task == "frames":
-            heard = [(track.source.label, *excerpts.bounds(track)) for track in tracks]
-            if not any(s.end > start and s.start < start + length for label, start, length in heard for s in label):
-                raise ValueError("no segment lies in what is heard of its recordings")
+            excerpted = [(track.source.label, *excerpts.bounds(track)) for track in tracks]
+            if not any(
+                s.end > start and s.start < start + length for label, start, length in excerpted for s in label
+            ):
+                raise ValueError("no labelled segment lies in the excerpts of its recordings")
         elif self.task != "single":
             truth = [targets.of_clip(track.source.label).tolist() for track in tracks]
             self.metric.compute(predictions=truth, references=truth)

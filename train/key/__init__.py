@@ -1,1 +1,1 @@
-"""Teach a published model the 24 keys: `python -m mt2_music.train.key`."""
+"""Fit a key classifier on a published model: `python -m mt2_music.train.key`."""

@@ -1,9 +1,9 @@
-"""Teach a published model the 24 keys: `python -m mt2_music.train.key MODEL TARGET --corpus corpus`.
+"""Fit a key classifier on a published model: `python -m mt2_music.train.key MODEL TARGET --corpus corpus`.
 
 One linear layer is fitted on the frozen embeddings of the training pieces of a rendered corpus; its validation pieces
-choose what it reads and how it is regularised, and its test pieces are not looked at. The new folder holds all of the
-model and the layer: `AutoModelForAudioClassification`, `pipeline("audio-classification")` and `mt2 key` name keys with
-it, and every other Auto class finds in it what the model's own folder holds.
+choose the readout and the weight decay, and its test pieces are not used. The new folder holds the whole model and the
+layer. `AutoModelForAudioClassification`, `pipeline("audio-classification")` and `mt2 key` name keys with it. Every
+other Auto class loads the same as from the model's own folder.
 """
 
 import argparse

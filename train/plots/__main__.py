@@ -1,4 +1,4 @@
-"""Pictures of a training run and of what a model hears: `python -m mt2_music.train.plots --model DIR song.ogg`.
+"""Pictures of a training run and of a model's output: `python -m mt2_music.train.plots --model DIR song.ogg`.
 
 Writes, for every song, its key signature profile around the circle of fifths, how alike its frames are to one another,
 and what the class tokens attend to; and with `--run DIR`, losses and health of the representation over a run.
@@ -21,13 +21,13 @@ def main(argv: list[str] | None = None) -> int:
     """Draw; return 0, or 2 when something could not be drawn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("songs", nargs="*", type=Path, help="sound files")
-    parser.add_argument("--model", help="published model that hears them")
-    parser.add_argument("--run", type=Path, help="output folder of pretrain, also of a run that is not finished")
+    parser.add_argument("--model", help="published model that analyses the songs")
+    parser.add_argument("--run", type=Path, help="output folder of pretrain; the run may be unfinished")
     parser.add_argument("--output_dir", type=Path, default=Path(), help="folder of the pictures (default: this one)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not (arguments.run or arguments.songs) or bool(arguments.songs) != bool(arguments.model):
-        parser.error("give songs and the --model that hears them, or a --run, or both")
+        parser.error("give songs and a --model, or a --run, or both")
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     try:
         if arguments.run is not None:

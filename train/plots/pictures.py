@@ -1,4 +1,4 @@
-"""Pictures of a training run and of what a model makes of a song."""
+"""Pictures of a training run, and of a model's output for a song."""
 
 import json
 import logging
@@ -171,5 +171,5 @@ def plot_song(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, song: Pa
     if "equivariant" in model.config.class_tokens and model.config.key_calibration is not None:
         estimate = estimate_key(model, extractor, song)
         pictures.append(folder / f"{song.stem} profile.png")
-        plot_profile(estimate.profile, f"{song.stem}: heard as {estimate.name}", pictures[-1])
+        plot_profile(estimate.profile, f"{song.stem}: estimated as {estimate.name}", pictures[-1])
     return pictures

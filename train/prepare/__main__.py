@@ -1,8 +1,8 @@
 """Decode an archive once: `python -m mt2_music.train.prepare --audio_dir DIR --output_dir PREPARED`.
 
-Leaves 16 kHz mono int16 in Arrow shards, which training maps into memory and draws windows from without decoding
-(`--prepared_dir PREPARED`), and which `datasets.load_dataset("arrow", data_files="PREPARED/*.arrow")` opens too.
-Shards are made side by side, each whole or not at all; a run that was broken off goes on where it was.
+Writes 16 kHz mono int16 audio to Arrow shards. Training maps them into memory and draws windows without decoding
+(`--prepared_dir PREPARED`). `datasets.load_dataset("arrow", data_files="PREPARED/*.arrow")` opens them too. Shards are
+written in parallel, and each appears only when it is complete. An interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     source.add_argument("--dataset", help="name or path of a datasets data set, or of a saved one")
     parser.add_argument("--dataset_split", default="train", help="split of the data set (default: train)")
     parser.add_argument("--audio_column", default="audio", help="its column of audio (default: audio)")
-    parser.add_argument("--output_dir", required=True, help="folder of the shards; a begun one is finished")
+    parser.add_argument("--output_dir", required=True, help="folder of the shards; an unfinished one is completed")
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,7 +1,7 @@
-"""Changes to what a model hears in training, made on its device: level, band limits, noise, and hidden frames.
+"""Augmentation of training audio on the model's device: level, band limits, noise, and hidden frames.
 
-What happens to a window follows from numbers that were drawn with its item (`draws`), so that runs repeat and resume
-exactly, on any device and any number of processes.
+Changes to a window follow from random numbers drawn with its item (`draws`), so that runs repeat and resume exactly,
+on any device and any number of processes.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ class Augmentation:
 
     Args:
         gain_db: level changes by up to so many decibels, up or down.
-        equalizer_db: so do the levels at EQUALIZER_HZ, and in between as the octaves go: another room, microphone or
-            mastering for every window, so that songs cannot be told apart by theirs.
+        equalizer_db: levels at EQUALIZER_HZ change by up to so many decibels, interpolated over octaves in between.
+            Every window gets another room, microphone or mastering, so that songs cannot be told apart by theirs.
         band_share: share of windows that lose their highest and lowest frequencies.
         noise_share: share of windows that get white noise.
-        mask_share: up to so much of a window is hidden, in one piece.
-        effect: a further change of one's own, such as one of torchaudio's, of (windows, samples) at a rate in hertz,
-            with a generator on the CPU for its draws; the same shape back.
+        mask_share: largest share of a window that is hidden, in one piece.
+        effect: a function of your own, such as one of torchaudio's. It takes (windows, samples), a rate in hertz and
+            a generator on the CPU for its draws, and returns the same shape.
 
     Raises:
         ValueError: a strength outside its range.
@@ -107,7 +107,7 @@ class Augmentation:
 
 
 def _band_limits(frequency: Tensor, draws: Tensor) -> Tensor:
-    """Cut what lies above one and below another frequency, both drawn evenly in octaves; gains, (windows, bins)."""
+    """Return gains, (windows, bins), of a low-pass and a high-pass whose frequencies are drawn evenly in octaves."""
     low_pass, high_pass = (
         edges[0] * (edges[1] / edges[0]) ** draws[:, index : index + 1]
         for index, edges in enumerate((LOW_PASS_HZ, HIGH_PASS_HZ))
@@ -116,7 +116,7 @@ def _band_limits(frequency: Tensor, draws: Tensor) -> Tensor:
 
 
 def _equalizer(frequency: Tensor, decibels: Tensor) -> Tensor:
-    """Interpolate decibels (windows, bands) over log frequency; gains, (windows, bins)."""
+    """Interpolate decibels (windows, bands) over log frequency; return gains, (windows, bins)."""
     bands = torch.tensor(EQUALIZER_HZ, device=frequency.device).log2()
     octaves = frequency.clamp(min=1.0).log2().clamp(float(bands[0]), float(bands[-1]))
     right = torch.searchsorted(bands, octaves).clamp(1, len(bands) - 1)
@@ -125,7 +125,7 @@ def _equalizer(frequency: Tensor, decibels: Tensor) -> Tensor:
 
 
 def _add_noise(waveforms: Tensor, draws: Tensor, chosen: Tensor) -> Tensor:
-    """Add white noise at a level below that of the window which is drawn evenly in decibels."""
+    """Add white noise at a signal-to-noise ratio drawn evenly in decibels."""
     noise = _noise(waveforms.device)
     start = (draws[:, :1] * NOISE_SAMPLES).long()
     index = (start + torch.arange(waveforms.shape[1], device=waveforms.device)) % NOISE_SAMPLES

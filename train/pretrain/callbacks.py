@@ -1,4 +1,4 @@
-"""What happens between steps: stopping when asked to, and listening to what the model has learned so far."""
+"""Callbacks of a training run: a checkpoint on SIGTERM, and an online probe of the model."""
 
 import logging
 import signal
@@ -22,14 +22,14 @@ from mt2_music.train.synth.corpus import key_of, read_rows
 
 logger = logging.getLogger(__name__)
 
-PROBE_ROWS = 96  # pieces of the corpus that are listened to
+PROBE_ROWS = 96  # pieces of the corpus that are probed
 NEIGHBOURS = 5
 
 
 class StopOnSignal(TrainerCallback):
-    """Writes a checkpoint and ends the training when the process is asked to end, as when a machine is taken away.
+    """Writes a checkpoint and ends the training on SIGTERM, as when a machine is taken away.
 
-    It waits for the next log entry, so that the run can be resumed exactly; and processes agree on the step.
+    It waits for the next log entry, so that the run can be resumed exactly. All processes stop at the same step.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class StopOnSignal(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for SIGTERM inside the `with` block."""
+        """Handle SIGTERM inside the `with` block."""
         before = signal.signal(signal.SIGTERM, self._note)
         try:
             yield
@@ -62,18 +62,18 @@ class StopOnSignal(TrainerCallback):
 
 
 class OnlineProbe(TrainerCallback):
-    """Hears a fixed slice of a rendered corpus now and then, and logs what can be read off the tokens.
+    """Probes the model on a fixed part of a rendered corpus at regular steps, and logs the scores.
 
-    Logged are `probe_key`, the share of pieces whose key signature is named right, zero-shot, after calibration on
-    composed pieces; `probe_key_fifth`, the share that is right or one fifth off; and `probe_instruments`, how well the
-    nearest other pieces by the contrastive token share a piece's instruments: the mean Jaccard index over neighbours,
-    divided by that over all pieces, so that 1 is chance. Neither the model nor its random state is changed.
+    `probe_key` is the share of pieces whose key signature is estimated right, zero-shot, after calibration on composed
+    pieces. `probe_key_fifth` is the share that is right or one fifth off. `probe_instruments` says how well a piece
+    and its nearest others by the contrastive token share instruments: the mean Jaccard index over neighbours, divided
+    by that over all pieces, so that 1 is chance. Neither the model nor its random state is changed.
 
     Args:
         corpus: folder of a rendered corpus; pieces of its validation split are taken.
         extractor: the front end.
-        every: steps between two looks.
-        log: where the scores of a look go, such as `Trainer.log`.
+        every: steps between two measurements.
+        log: called with the scores, such as `Trainer.log`.
     """
 
     def __init__(self, corpus: str | Path, extractor: MT2FeatureExtractor, every: int, log: Any = None) -> None:
@@ -96,15 +96,15 @@ class OnlineProbe(TrainerCallback):
 
     @torch.no_grad()
     def measure(self, model: MT2ForPreTraining) -> dict[str, float]:
-        """Return what is logged."""
+        """Return the scores."""
         was_training, calibration = model.training, model.config.key_calibration
         model.eval()
         scores = {}
         try:
             if "equivariant" in model.config.class_tokens:
                 offset = calibrate_key(model, self.extractor)
-                heard = [int(rotate_to_c(mean_profile(model, f.float()), offset).argmax()) for f in self.features]
-                steps = (np.array(heard) - self.signatures) % 12
+                estimates = [int(rotate_to_c(mean_profile(model, f.float()), offset).argmax()) for f in self.features]
+                steps = (np.array(estimates) - self.signatures) % 12
                 scores["probe_key"] = float(np.mean(steps == 0))
                 scores["probe_key_fifth"] = float(np.mean(np.isin(steps, (0, 5, 7))))
             if "contrastive" in model.config.class_tokens:
@@ -123,7 +123,7 @@ class OnlineProbe(TrainerCallback):
         return {name: round(value, 4) for name, value in scores.items()}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:  # noqa: ARG002
-        """Look, if it is time to; on the first process only."""
+        """Measure every `every` steps and after the last one, on the first process only."""
         if state.is_world_process_zero and (
             state.global_step % self.every == 0 or state.global_step == state.max_steps
         ):

@@ -238,8 +238,12 @@ WITH_QUADS: dict[str, Any] = {
 }
 
 
+# Defaults of every preset with --streaming: nothing that needs the length of a track or the number of a step.
+STREAMED: dict[str, Any] = {"shortest_window_seconds": 0.0, "minutes_per_draw": 0.0}
+
+
 # How the published models came to theirs: windows of random length, and a contrastive token that is taken early and
-# starts from mean and deviation of its branch. benchmarks/recipe.md says what each is worth.
+# starts from mean and deviation of its branch. benchmarks/recipe.md says what some of it is worth.
 PUBLISHED: dict[str, Any] = {
     "contrastive_layer": 2,
     "contrastive_deviation": True,
@@ -271,7 +275,7 @@ def paper() -> dict[str, Any]:
     """Train the architecture and the losses as published, for the steps of the paper's family: days of one GPU.
 
     Windows share one transposition, every view shows its mel half, the profile is a plain softmax of a plain start.
-    On the small model this stays on CPSD's plateaus, or finds the shortcut past harmony: benchmarks/recipe.md.
+    On a small model and in few steps this stays on CPSD's plateaus, or finds the shortcut past harmony.
     """
     return {
         "chroma_init": False,

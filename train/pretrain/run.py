@@ -25,7 +25,7 @@ from mt2_music.train.run_folder import check_settings, last_complete_checkpoint
 
 from .augment import Augmentation
 from .callbacks import OnlineProbe, StopOnSignal
-from .config import PRESETS, WITH_QUADS, MT2TrainingArguments, PretrainArguments
+from .config import PRESETS, STREAMED, WITH_QUADS, MT2TrainingArguments, PretrainArguments
 from .trainer import MT2Trainer
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ BINDING = (
 
 
 def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArguments]:
-    """Read command-line arguments over the defaults of the preset they name, and over those of quads if there are."""
+    """Read command-line arguments over the defaults of the preset they name, and of quads and streams if there are."""
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="base", choices=sorted(PRESETS))
     preset = first.parse_known_args(argv)[0].preset
@@ -55,6 +55,8 @@ def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArgu
     settings = PRESETS[preset]()
     if any(word.partition("=")[0] == "--quads_dir" for word in argv):
         settings |= WITH_QUADS
+    if any(word.partition("=")[0] == "--streaming" for word in argv):
+        settings |= STREAMED
     parser.set_defaults(**settings)
     return parser.parse_args_into_dataclasses(argv)  # type: ignore[return-value]
 

@@ -4,9 +4,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
@@ -44,8 +47,14 @@ class EmbeddingCache:
         vectors, frame_rate = self._vectors[path]
         return Embedding(vectors, _StoredFrames(_frames_beside(path)) if self.with_frames else {}, frame_rate)
 
-    def fill(self, clips: Iterable[Clip]) -> dict[Clip, str]:
+    def fill(self, clips: Iterable[Clip], workers: int = 1) -> dict[Clip, str]:
         """Embed all clips that are not there yet.
+
+        Args:
+            clips: all that will be asked for.
+            workers: threads that embed clips side by side, each computing on its own; of an encoder that can be called
+                from several. One leaves the computing to all of torch's threads, which for products as small as those
+                of a clip wait for one another most of the time.
 
         Returns:
             Clips that cannot be read or embedded, with the reason.
@@ -57,15 +66,24 @@ class EmbeddingCache:
                     missing.append(clip)
             except OSError as error:
                 failed[clip] = str(error)
-        for clip in tqdm(missing, desc=f"embedding with {self.encoder.name}", unit="clip", disable=not missing):
+
+        def make(clip: Clip) -> str:
             try:
                 self._make(self._path(clip), clip)
             except (ValueError, OSError) as error:
-                failed[clip] = str(error)
-        return failed
+                return str(error)
+            return ""
+
+        bar = {"desc": f"embedding with {self.encoder.name}", "unit": "clip", "disable": not missing}
+        if workers == 1:
+            made = list(tqdm(map(make, missing), total=len(missing), **bar))
+        else:
+            with one_thread(), ThreadPoolExecutor(workers) as pool:
+                made = list(tqdm(pool.map(make, missing), total=len(missing), **bar))
+        return failed | {clip: error for clip, error in zip(missing, made, strict=True) if error}
 
     def _path(self, clip: Clip) -> Path:
-        return self.folder / f"{content_of(clip)}.npz"
+        return self.folder / f"{clip_hash(clip)}.npz"
 
     def _is_there(self, path: Path) -> bool:
         return path.exists() and (not self.with_frames or _frames_beside(path).exists())
@@ -85,6 +103,17 @@ class EmbeddingCache:
         if self.with_frames:
             write_npz(_frames_beside(path), **frames)
         write_npz(path, **vectors, **{FRAME_RATE: np.array(embedding.frame_rate)})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: for products this small, waiting for a second one can cost a hundred times more."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 class _StoredFrames(Mapping):
@@ -109,8 +138,8 @@ def _frames_beside(path: Path) -> Path:
     return path.with_suffix(".frames.npz")
 
 
-def content_of(clip: Clip) -> str:
-    """Return a hash of what is heard in a clip: the file's content and the part of it."""
+def clip_hash(clip: Clip) -> str:
+    """Return a hash of a clip: of its file's content, and of which part of the file it is."""
     part = json.dumps([clip.start, clip.seconds]) if clip.start or clip.seconds is not None else ""
     return hashlib.sha256((content_hash(clip.path) + part).encode()).hexdigest()[:32]
 

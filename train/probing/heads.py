@@ -185,14 +185,14 @@ class Tempo(_NoVariants):
     @property
     def num_outputs(self) -> int:
         """Number of tempo classes."""
-        return self._place(self.highest) + 1
+        return self._class_index(self.highest) + 1
 
-    def _place(self, tempo: float) -> int:
+    def _class_index(self, tempo: float) -> int:
         return round(float(np.log(np.clip(tempo, self.lowest, self.highest) / self.lowest) / np.log(self.ratio)))
 
     def targets(self, label: float, times: np.ndarray) -> np.ndarray:  # noqa: ARG002
         """Index of the class, (1,)."""
-        return np.array([self._place(label)])
+        return np.array([self._class_index(label)])
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy."""

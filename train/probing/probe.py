@@ -3,8 +3,7 @@
 Shapes: N examples, D values, C outputs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .cache import one_thread
 from .clips import Clip, Splits
 from .encoders import Embedding
 from .heads import Head
@@ -22,9 +22,9 @@ WEIGHT_DECAYS = {False: (0.0, 0.3, 1.0, 10.0), True: (0.0, 0.3)}
 LEARNING_RATE = 3e-3
 BATCH_SIZES = {False: 128, True: 1024}
 MAX_STEPS = {False: 4000, True: 2000}
-MAX_HELD_OUT = 50_000  # validation frames that the loss is looked at for; the metric sees all
-LOOKS = {*range(5, 100, 5), *range(100, max(MAX_STEPS.values()) + 1, 100)}  # steps at which it is looked at
-PATIENCE = 5  # looks without gain before the end, once past the first hundred steps
+MAX_HELD_OUT = 50_000  # validation frames that the validation loss is computed on; the metric uses all
+VALIDATION_STEPS = {*range(5, 100, 5), *range(100, max(MAX_STEPS.values()) + 1, 100)}  # steps with a validation loss
+PATIENCE = 5  # validations without a lower loss before the fit ends, counted after 100 steps
 MAX_VALUES = 80_000_000  # of the training frames kept in memory, a third of a gigabyte; more are drawn at random
 
 Metric = Callable[[list[Any], list[Any]], dict[str, float]]
@@ -186,18 +186,7 @@ def _examples(
     return torch.from_numpy(np.concatenate(inputs)), torch.from_numpy(np.concatenate(targets))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: for products this small, waiting for a second one can cost a hundred times more."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-@_one_thread()
+@one_thread()
 def _fit(
     inputs: Tensor,
     targets: Tensor,
@@ -216,7 +205,7 @@ def _fit(
     groups = [{"params": [layer.weight], "weight_decay": weight_decay}, {"params": [layer.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, LEARNING_RATE, fused=True)
     batch_size = min(BATCH_SIZES[head.in_time], len(inputs))
-    best_loss, best_state, looks = float("inf"), {name: v.clone() for name, v in layer.state_dict().items()}, 0
+    best_loss, best_state, stale = float("inf"), {name: v.clone() for name, v in layer.state_dict().items()}, 0
     order = torch.empty(0, dtype=torch.long)
     for step in range(1, MAX_STEPS[head.in_time] + 1):
         if len(order) < batch_size:
@@ -226,14 +215,14 @@ def _fit(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step not in LOOKS:
+        if step not in VALIDATION_STEPS:
             continue
         with torch.no_grad():
             held_out_loss = float(head.loss(layer(held_out), held_out_targets))
-        looks += step > 100
+        stale += step > 100
         if held_out_loss < best_loss:
-            best_loss, best_state, looks = held_out_loss, {n: v.clone() for n, v in layer.state_dict().items()}, 0
-        if looks >= PATIENCE:
+            best_loss, best_state, stale = held_out_loss, {n: v.clone() for n, v in layer.state_dict().items()}, 0
+        if stale >= PATIENCE:
             break
     layer.load_state_dict(best_state)
     return layer

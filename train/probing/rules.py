@@ -1,4 +1,4 @@
-"""Answers without a probe: key templates on a chroma, the calibrated profile of MT2 itself, and steady tapping."""
+"""Answers without a probe: key templates on a chroma, the calibrated profile of MT2, and beats at one period."""
 
 import hashlib
 from collections.abc import Callable
@@ -121,7 +121,7 @@ class ZeroShotKey:
 
 
 class NamedKey:
-    """The key that a model names which was taught the 24 keys, as `mt2 key` prints it.
+    """The key named by a model that was trained on the 24 keys, as `mt2 key` prints it.
 
     Args:
         encoder: of such a model.
@@ -132,7 +132,7 @@ class NamedKey:
 
     def __init__(self, encoder: MT2Encoder, transpositions: int = 0) -> None:
         if not isinstance(encoder.model, MT2ForAudioClassification):
-            raise ValueError(f"{encoder.name} was not taught keys")
+            raise ValueError(f"{encoder.name} was not trained on keys")
         self.model, self.extractor, self.transpositions = encoder.model, encoder.extractor, transpositions
         self.name = f"{encoder.name}-named"
         head = self.model.classifier.weight.detach().cpu().numpy().tobytes()
@@ -162,16 +162,19 @@ class Tapping:
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[list[float]]:  # noqa: ARG002
         """Tap through the test clips."""
         truth = [head.reference(clip.label) for clip in splits["validation"]]
-        lengths = [_seconds(clip) for clip in splits["validation"]]
-        period = max(TAPPING_PERIODS, key=lambda tried: score([_taps(tried, length) for length in lengths], truth))
-        return [_taps(period, _seconds(clip)) for clip in splits["test"]]
+        lengths = [_duration(clip) for clip in splits["validation"]]
+        period = max(
+            TAPPING_PERIODS, key=lambda tried: score([_steady_beats(tried, length) for length in lengths], truth)
+        )
+        return [_steady_beats(period, _duration(clip)) for clip in splits["test"]]
 
 
-def _taps(period: float, seconds: float) -> list[float]:
+def _steady_beats(period: float, seconds: float) -> list[float]:
+    """Times of beats at one period, the first after half a period."""
     return [float(time) for time in np.arange(period / 2, seconds, period)]
 
 
-def _seconds(clip: Clip) -> float:
+def _duration(clip: Clip) -> float:
     with open_audio(clip.path) as sound:
         whole = sound.frames / sound.samplerate - clip.start
     return whole if clip.seconds is None else min(whole, clip.seconds)

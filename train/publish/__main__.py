@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
     )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
-    parser.add_argument("--push", metavar="USER/NAME", help="upload the folder to the Hub; nothing is without this")
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="upload the folder to the Hub; without this option nothing is uploaded"
+    )
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,4 +1,4 @@
-"""Find out which place of a trained profile is which key: the loss leaves the rotation open."""
+"""Find out which index of a trained profile is which key: the loss leaves the rotation open."""
 
 import json
 import math
@@ -29,16 +29,16 @@ PIECES_PER_KEY = 4  # of a corpus
 def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corpus: Path | None = None) -> float:
     """Find out how far C major lies from profile index 0, and store it in the config.
 
-    Short pieces in every key are composed and heard; their profiles are turned back by the signature and averaged as
-    points on the circle of fifths, so that the answer need not be a whole step. Pieces that modulate and not bare
-    cadences: a model hears them up to half a fifth sharper than I-IV-V-I, and is to be right about music. For the same
-    reason instruments are better than the plain tones that every machine has: they sound up to a fifth of a fifth
-    sharper again, which is where keys are lost that lie between two places.
+    Short pieces are composed in every key, and their profiles estimated. The profiles are rotated back by the key
+    signature and averaged as points on the circle of fifths, so that the answer need not be a whole step. The pieces
+    modulate, as music does: on them, estimates are up to half a fifth sharper than on bare I-IV-V-I cadences. Rendered
+    instruments are better than plain tones for the same reason: on them, estimates are up to another fifth of a fifth
+    sharper. Such an offset matters to keys that lie between two indices.
 
     Args:
         model: trained, in evaluation mode, with an equivariant token.
         extractor: the front end it was trained with.
-        corpus: rendered corpus; its composed training pieces, four in every key, are heard instead of plain tones.
+        corpus: rendered corpus; its composed training pieces, four in every key, are used instead of plain tones.
 
     Returns:
         Steps of a fifth, from 0 to below 12.
@@ -47,7 +47,7 @@ def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corp
         FileNotFoundError, ValueError: there is no such corpus, or no composed piece with a key in it.
     """
     total = torch.zeros(2)
-    pieces = _pieces(extractor.to_json_string()) if corpus is None else _rendered(extractor, corpus)
+    pieces = _composed_pieces(extractor.to_json_string()) if corpus is None else _rendered_pieces(extractor, corpus)
     for piece_signature, features in pieces:
         total += profile_phase(mean_profile(model, features).roll(-piece_signature))
     fifths = math.atan2(total[1], total[0]) / (2 * math.pi) * 12 % 12
@@ -55,21 +55,21 @@ def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corp
     return model.config.key_calibration
 
 
-def _rendered(extractor: MT2FeatureExtractor, corpus: Path) -> Iterator[tuple[int, Tensor]]:
+def _rendered_pieces(extractor: MT2FeatureExtractor, corpus: Path) -> Iterator[tuple[int, Tensor]]:
     """Yield key signature and frames of pieces of a corpus that our generator composed, as many in every key."""
-    heard: Counter[str] = Counter()
+    used: Counter[str] = Counter()
     for row in read_rows(corpus):
         key = key_of(row)
-        if row["split"] == "train" and row["source"] == GENERATED and key and heard[key] < PIECES_PER_KEY:
-            heard[key] += 1
+        if row["split"] == "train" and row["source"] == GENERATED and key and used[key] < PIECES_PER_KEY:
+            used[key] += 1
             yield signature(key), extractor(corpus / row["file"], return_tensors="pt")["input_features"][0]
-    if not heard:
+    if not used:
         raise ValueError(f"{corpus} holds no composed training piece in one key")
 
 
 @lru_cache(maxsize=2)
-def _pieces(extractor_settings: str) -> list[tuple[int, Tensor]]:
-    """Key signature and frames of every piece; kept, since a run that is listened to calibrates many times."""
+def _composed_pieces(extractor_settings: str) -> list[tuple[int, Tensor]]:
+    """Return key signature and frames of every piece; cached, since an online probe calibrates many times."""
     extractor: Any = MT2FeatureExtractor.from_dict(json.loads(extractor_settings))
     pieces = []
     for tonic in range(12):

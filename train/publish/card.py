@@ -164,7 +164,7 @@ def _mistakes(folder: Path) -> str:
         "| piece | true key | its answer | confidence |",
         "|---|---|---|---:|",
     ]
-    lines += [f"| {e['piece']} | {e['key']} | {e['heard']} | {e['confidence']:.2f} |" for e in found["examples"]]
+    lines += [f"| {e['piece']} | {e['key']} | {e['estimated']} | {e['confidence']:.2f} |" for e in found["examples"]]
     return "\n".join(lines)
 
 

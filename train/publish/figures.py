@@ -88,7 +88,7 @@ def mistakes(rows: list[dict[str, Any]], estimates: list[KeyEstimate]) -> dict[s
             {
                 "piece": rows[index]["piece"],
                 "key": rows[index]["key"],
-                "heard": estimates[index].name,
+                "estimated": estimates[index].name,
                 "confidence": round(estimates[index].confidence, 4),
             }
             for index in wrong[:NUM_EXAMPLES]

@@ -42,7 +42,8 @@ def fit_keys(
     splits = TASK.load(corpus)
     cache = EmbeddingCache(cache_dir, MT2Encoder(model, extractor, name, (), str(model.device)), with_frames=False)
     used = {name: splits[name] for name in ("train", "validation")}
-    failed = cache.fill(clip for clips in used.values() for clip in clips)
+    workers = torch.get_num_threads() if model.device.type == "cpu" else 1
+    failed = cache.fill((clip for clips in used.values() for clip in clips), workers)
     if failed:
         raise ValueError(f"{len(failed)} pieces cannot be used; {next(iter(failed.values()))}")
     metric = metric_of(TASK)

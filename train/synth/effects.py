@@ -66,7 +66,7 @@ def apply_effects(audio: np.ndarray, effects: Effects, rng: np.random.Generator,
         room *= 10 ** (effects.reverb_db / 20) / np.sqrt(np.square(room).sum())
         room[0] += 1
         spectrum *= np.fft.rfft(room, size)
-    spectrum *= _curve(frequencies, effects)
+    spectrum *= _frequency_response(frequencies, effects)
     shaped = np.fft.irfft(spectrum, size)[: len(audio)]
     if effects.noise_db is not None:
         pink = np.fft.rfft(rng.standard_normal(size)) / np.sqrt(np.maximum(frequencies, 100))
@@ -76,7 +76,7 @@ def apply_effects(audio: np.ndarray, effects: Effects, rng: np.random.Generator,
     return (shaped * (effects.peak / max(np.abs(shaped).max(), 1e-9))).astype(np.float32)
 
 
-def _curve(frequencies: np.ndarray, effects: Effects) -> np.ndarray:
+def _frequency_response(frequencies: np.ndarray, effects: Effects) -> np.ndarray:
     octaves = np.log2(np.maximum(frequencies, 1))
     gain = 10 ** (np.interp(octaves, np.log2([60, 240, 960, 3840]), effects.equalizer_db) / 20)
     if effects.high_pass_hz:

@@ -80,7 +80,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a file says, before parts and keys are told from it."""
+    """Contents of a file, before parts and keys are derived from them."""
 
     tracks: tuple[Track, ...]
     signatures: tuple[Signature, ...]

@@ -19,9 +19,9 @@ from .score import Beat, Note, Score, Segment, in_order, merge
 
 MAX_SECONDS = 3 * 3600.0  # longer files are broken ones
 MAJOR_SCALE = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1])
-KEY_MARGIN = 0.1  # a key is not believed if so much more of the notes, by duration, lies in another scale
+KEY_MARGIN = 0.1  # a key is left out if so much more of the notes, by duration, lies in another scale
 NEAR_SECONDS = 0.07  # a note that starts so close to a beat is on it
-MIN_BEATS_ON_NOTES = 0.7  # share of beats on which a note starts, or the beats of a MIDI file are not believed
+MIN_BEATS_ON_NOTES = 0.7  # share of beats on which a note starts, or the beats of a MIDI file are left out
 POP909_PARTS = {"MELODY": "melody", "BRIDGE": "melody 2", "PIANO": "chords"}
 BASS_BELOW = 50  # MIDI pitch; the lowest notes of a piano are its bass if they lie below
 BASS_MEAN_BELOW = 55  # the lowest part is a bass if its mean pitch lies below
@@ -131,15 +131,15 @@ def read_pop909(path: Path) -> Score:
     starts = [0.0, *(key.start for key in keys[1:])]
     ends = [*starts[1:], max(note.end for note in notes)]
     keys = [Segment(start, end, key.label) for start, end, key in zip(starts, ends, keys, strict=True)] if keys else []
-    return _score(_split_bass(notes), _believed(keys, notes), chords, _pop909_beats(beats))
+    return _score(_split_bass(notes), _drop_contradicted_keys(keys, notes), chords, _pop909_beats(beats))
 
 
 def read_midi(path: Path) -> Score:
     """Read any MIDI file.
 
     Beats are taken from tempo and time signature if the file states both, a bar has more than one beat, and notes
-    start on most beats: many files were played without heed to their tempo. Keys are taken from key signatures as
-    `settle_keys` has it, unless all there is is C major: programs write that into music in any key. Chords stay
+    start on most beats: many files were played without regard to their tempo. Keys are taken from key signatures by
+    `keys_from_signatures`, unless all signatures are C major: programs write that into music in any key. Chords stay
     unknown.
 
     Raises:
@@ -157,13 +157,15 @@ def read_midi(path: Path) -> Score:
         signatures = []
     meters = [change.numerator for change in midi.time_signature_changes]
     beats = _midi_beats(midi) if states_tempo and meters and min(meters) > 1 else []
-    return _score(notes, settle_keys(signatures, notes), (), beats if _lie_on_notes(beats, notes) else ())
+    return _score(
+        notes, keys_from_signatures(signatures, notes), (), beats if _beats_match_onsets(beats, notes) else ()
+    )
 
 
 def read_musicxml(path: Path) -> Score:
     """Read a MusicXML file; one with a single staff and chord symbols is a lead sheet, and its notes are the melody.
 
-    Chords, beats and tempo are as `parse_musicxml` reads them, keys as `settle_keys` has it. No chord is played.
+    Chords, beats and tempo are from `parse_musicxml`, keys from `keys_from_signatures`. No chord is played.
 
     Raises:
         ValueError: the file cannot be read, or holds no notes.
@@ -173,7 +175,7 @@ def read_musicxml(path: Path) -> Score:
     is_lead_sheet = len(sheet.tracks) == 1 and sheet.chords
     notes = _as_part(sheet.tracks[0], "melody") if is_lead_sheet else assign_parts(sheet.tracks)
     _check_notes(path, notes)
-    return _score(notes, settle_keys(sheet.signatures, notes, sheet.chords), sheet.chords, sheet.beats)
+    return _score(notes, keys_from_signatures(sheet.signatures, notes, sheet.chords), sheet.chords, sheet.beats)
 
 
 SOURCES: dict[str, SourceKind] = {
@@ -234,16 +236,16 @@ def assign_parts(tracks: Iterable[Track]) -> list[Note]:
     return notes
 
 
-def settle_keys(
+def keys_from_signatures(
     signatures: Sequence[Signature], notes: Sequence[Note], chords: Sequence[Segment] = ()
 ) -> list[Segment]:
-    """Tell keys from key signatures, where the music bears them out.
+    """Return the keys that key signatures and music agree on.
 
-    A minor key is believed where it is stated. "Major" and C major are what programs write when nobody said anything,
-    so that the end decides: the last chord must be the tonic of the major key, or of its relative minor. A sheet whose
-    last chord leads back to the beginning may begin with the tonic chord and end its melody on the tonic instead.
-    Where there are no chord symbols, the lowest note at the end counts as the root. No key is believed that the notes
-    contradict.
+    A stated minor key is taken as it is. Programs write "major" and C major by default, so the end of the music
+    decides there: the last chord must be the tonic of the major key, or of its relative minor. A sheet whose last
+    chord leads back to the beginning may begin with the tonic chord and end its melody on the tonic instead. Where
+    there are no chord symbols, the lowest note at the end counts as the root. Keys that the notes contradict are left
+    out.
     """
     # Programs repeat a signature in every track and on every line.
     changes = [next(same) for _, same in groupby(signatures, key=lambda one: (one.tonic, one.says_minor))]
@@ -259,7 +261,7 @@ def settle_keys(
         if mode:
             tonic = change.tonic if mode == "major" else change.tonic + 9
             keys.append(Segment(change.time, end, key_name(tonic, mode)))
-    return _believed(keys, pitched)
+    return _drop_contradicted_keys(keys, pitched)
 
 
 def _mode(tonic: int, notes: Sequence[Note], chords: Sequence[Segment]) -> str | None:
@@ -286,7 +288,7 @@ def _triad(label: str) -> tuple[int, str]:
     return parse_pitch_class(root), mode
 
 
-def _believed(keys: Iterable[Segment], notes: Sequence[Note]) -> list[Segment]:
+def _drop_contradicted_keys(keys: Iterable[Segment], notes: Sequence[Note]) -> list[Segment]:
     """Leave out keys that the notes contradict."""
     kept = []
     for key in keys:
@@ -340,18 +342,19 @@ def _midi_beats(midi: Any) -> list[Beat]:
     return beats
 
 
-def _lie_on_notes(beats: Sequence[Beat], notes: Sequence[Note]) -> bool:
+def _beats_match_onsets(beats: Sequence[Beat], notes: Sequence[Note]) -> bool:
     """Whether notes start on most beats, and on no fewer of them than half-way between beats."""
     onsets = np.sort([note.start for note in notes])
     times = np.array([beat.time for beat in beats])
     times = times[(times >= onsets[0] - NEAR_SECONDS) & (times <= onsets[-1] + NEAR_SECONDS)]
     if len(times) < 2:
         return False
-    on_beat, between = _share_near(times, onsets), _share_near((times[1:] + times[:-1]) / 2, onsets)
+    on_beat, between = _share_with_onset(times, onsets), _share_with_onset((times[1:] + times[:-1]) / 2, onsets)
     return on_beat >= max(MIN_BEATS_ON_NOTES, between)
 
 
-def _share_near(times: np.ndarray, onsets: np.ndarray) -> float:
+def _share_with_onset(times: np.ndarray, onsets: np.ndarray) -> float:
+    """Share of times that lie within NEAR_SECONDS of an onset."""
     first = np.searchsorted(onsets, times - NEAR_SECONDS)
     return float(np.mean(np.searchsorted(onsets, times + NEAR_SECONDS, side="right") > first))
 

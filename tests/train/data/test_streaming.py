@@ -48,26 +48,26 @@ def hertz_of(item):
     return int(spectrum[0].argmax())
 
 
-def heard(dataset, count, **loader):
+def tones_of(dataset, count, **loader):
     batches = iter(torch.utils.data.DataLoader(dataset, batch_size=None, **loader))
     return [hertz_of(next(batches)) for _ in range(count)]
 
 
 def test_a_pass_holds_every_track_once_and_what_is_left_of_it_is_dropped(corpus, caplog):
-    drawn = heard(pairs(corpus), 30)
+    drawn = tones_of(pairs(corpus), 30)
     readable = {hertz for index, hertz in enumerate(HERTZ) if index != 5}
     for one_pass in (drawn[:10], drawn[10:20], drawn[20:]):
         assert len(set(one_pass)) == 10 and set(one_pass) <= readable
     assert drawn[:10] != drawn[10:20]
     assert "05.wav: cannot read" in caplog.text
-    assert heard(pairs(corpus), 30) == drawn
-    assert heard(pairs(corpus, seed=1), 30) != drawn
+    assert tones_of(pairs(corpus), 30) == drawn
+    assert tones_of(pairs(corpus, seed=1), 30) != drawn
 
 
 def test_processes_and_workers_read_parts_of_their_own(corpus):
-    both = [heard(pairs(corpus, rank=rank, world_size=2), 4) for rank in (0, 1)]
+    both = [tones_of(pairs(corpus, rank=rank, world_size=2), 4) for rank in (0, 1)]
     assert len(set(both[0] + both[1])) == 8
-    workers = heard(pairs(corpus), 8, num_workers=2)
+    workers = tones_of(pairs(corpus), 8, num_workers=2)
     assert len(set(workers)) == 8
 
 

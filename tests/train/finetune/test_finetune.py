@@ -398,7 +398,7 @@ GOOD = ["a.wav,x,train", "b.wav,y,train", "a2.wav,x,validation", "b2.wav,y,valid
             "frames",
             "file,start,end,label,split",
             ["a.wav,0,0.1,x,train", "a.wav,0.1,0.2,y,train", "b.wav,7,9,x,validation"],
-            "the validation split cannot be scored: no segment lies in what is heard",
+            "the validation split cannot be scored: no labelled segment lies in the excerpts",
         ),
         (
             "regression",

@@ -1,4 +1,4 @@
-"""Between steps: a run that is asked to stop can go on exactly, and what is heard online is what the package hears."""
+"""Callbacks: a stopped run resumes exactly, and the online probe estimates the keys that the package estimates."""
 
 import signal
 
@@ -44,7 +44,7 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(music_folder, run_di
 
 
 @pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")
-def test_the_online_probe_hears_what_the_package_hears(small_corpus, run_dir, monkeypatch):
+def test_the_online_probe_estimates_what_the_package_estimates(small_corpus, run_dir, monkeypatch):
     monkeypatch.setattr(callbacks, "NEIGHBOURS", 1)
     extractor = MT2FeatureExtractor()
     probe = OnlineProbe(small_corpus, extractor, 10)
@@ -57,8 +57,8 @@ def test_the_online_probe_hears_what_the_package_hears(small_corpus, run_dir, mo
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     model.eval()
     calibrate_key(model, extractor)
-    heard = [estimate_key(model, extractor, small_corpus / row["file"]).signature for row in probe.rows]
-    right = np.mean([a == signature(row["key"]) for a, row in zip(heard, probe.rows, strict=True)])
+    estimates = [estimate_key(model, extractor, small_corpus / row["file"]).signature for row in probe.rows]
+    right = np.mean([a == signature(row["key"]) for a, row in zip(estimates, probe.rows, strict=True)])
     assert scores["probe_key"] == pytest.approx(right, abs=1e-4)
     assert scores["probe_key_fifth"] >= scores["probe_key"]
     assert scores["probe_instruments"] >= 0

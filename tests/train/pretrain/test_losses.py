@@ -4,15 +4,21 @@ import math
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 
 from mt2_music.train.pretrain.losses import (
+    SAME_TEMPO,
     alignment,
+    cepstral_statistics,
+    cepstrum_loss,
     cpsd_loss,
     effective_rank,
+    frame_nt_xent_loss,
     nt_xent_loss,
     profile_phase,
     spread,
+    tempo_nt_xent_loss,
     transposition_distance,
     uniformity,
 )
@@ -97,11 +103,95 @@ def test_nt_xent_equals_its_definition_and_its_value_at_collapse():
     assert torch.equal(nt_xent_loss(torch.cat([a, b]), labels[:, None] == labels), of_pairs(a, b))
 
 
+def test_rows_without_a_positive_are_negatives_alone():
+    rows = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 1, 2, 3])
+    similarity = (
+        torch.nn.functional.normalize(rows, dim=1) @ torch.nn.functional.normalize(rows, dim=1).T / 0.1
+    ).exp()
+    share = similarity.fill_diagonal_(0) / similarity.sum(1, keepdim=True)
+    want = -torch.stack([share[0, 1], share[1, 0], share[2, 3], share[3, 2]]).log().mean()
+    assert float(nt_xent_loss(rows, labels)) == pytest.approx(float(want), rel=1e-5)
+    assert nt_xent_loss(rows, torch.arange(6)) == 0  # nobody has one
+    three = -(share[0, 1] * share[0, 2]).log() / 2  # the mean over positives lies outside the logarithm
+    third = -(share[1, 0] * share[1, 2]).log() / 2 - (share[2, 0] * share[2, 1]).log() / 2
+    got = nt_xent_loss(rows, torch.tensor([0, 0, 0, 1, 2, 3]))
+    assert float(got) == pytest.approx(float(three + third) / 3, rel=1e-5)
+
+
+def test_frames_of_one_instant_belong_together_and_all_others_apart():
+    generator = torch.Generator().manual_seed(0)
+    distinct = torch.linalg.qr(torch.randn(16, 16, generator=generator)).Q[:15].unflatten(0, (3, 5))
+    loss, accuracy = frame_nt_xent_loss(distinct, 3 * distinct)
+    assert loss < 0.01 and accuracy == 1
+    for wrong in (distinct.roll(1, 0), distinct.roll(1, 1)):  # another song; another instant of the same song
+        loss, accuracy = frame_nt_xent_loss(distinct, wrong)
+        assert loss > 5 and accuracy == 0
+    loss, _ = frame_nt_xent_loss(torch.ones(3, 5, 4), torch.ones(3, 5, 4))
+    assert float(loss) == pytest.approx(math.log(15), rel=1e-5)
+    one, other = torch.randn(2, 3, 5, 8, generator=generator)
+    loss, accuracy = frame_nt_xent_loss(one, other, 0.5)
+    assert all(map(torch.isclose, (loss, accuracy), frame_nt_xent_loss(2 * one, other, 0.5)))
+    assert torch.isclose(loss, frame_nt_xent_loss(other, one, 0.5)[0])
+    first, second = (x.reshape(15, 8).double().numpy() for x in (one, other))
+    cosines = first @ second.T / np.linalg.norm(first, axis=1)[:, None] / np.linalg.norm(second, axis=1)
+    forth, back = (np.exp(cosines / 0.5) / np.exp(cosines / 0.5).sum(axis, keepdims=True) for axis in (1, 0))
+    want = -np.log(np.diag(forth)).mean() / 2 - np.log(np.diag(back)).mean() / 2
+    assert float(loss) == pytest.approx(want, rel=1e-5)
+    assert float(accuracy) == pytest.approx((cosines.argmax(1) == np.arange(15)).mean())
+
+
+def test_rows_of_one_tempo_belong_together_and_those_of_none_to_nobody():
+    rows = torch.randn(7, 8, generator=torch.Generator().manual_seed(0))
+    tempos = torch.tensor([120.0, 121.0, 60.0, 90.0, 0.0, 0.0, 89.0])
+    got = tempo_nt_xent_loss(rows, tempos)
+    assert torch.equal(got, nt_xent_loss(rows, torch.tensor([0, 0, 1, 2, 3, 4, 2])))
+    assert torch.isclose(got, tempo_nt_xent_loss(rows, 1.3 * tempos))
+    assert tempo_nt_xent_loss(rows, torch.zeros(7)) == 0
+    edge = torch.tensor([100.0, 99 * SAME_TEMPO, 50.0, 50 * 1.01 * SAME_TEMPO, 0.0, 0.0, 0.0])
+    assert torch.equal(tempo_nt_xent_loss(rows, edge), nt_xent_loss(rows, torch.tensor([0, 0, 1, 2, 3, 4, 5])))
+    rows.requires_grad_()
+    tempo_nt_xent_loss(rows, tempos).backward()
+    assert torch.isfinite(rows.grad).all()
+
+
+def test_cepstral_statistics_are_those_of_scipy_and_do_not_know_the_level():
+    mel = torch.rand(3, 20, 128, generator=torch.Generator().manual_seed(0))
+    cepstrum = scipy.fft.dct(mel.double().numpy(), type=2, norm="ortho", axis=-1)[..., 1:14]
+    want = np.concatenate([cepstrum.mean(1), cepstrum.std(1)], axis=1)
+    assert np.abs(cepstral_statistics(mel, 13).numpy() - want).max() < 1e-5
+    assert torch.allclose(cepstral_statistics(mel + 0.3, 13), cepstral_statistics(mel, 13), atol=1e-5)
+    steady = cepstral_statistics(mel[:, :1].expand(-1, 20, -1), 13)
+    assert torch.allclose(steady[:, 13:], torch.zeros(3, 13), atol=1e-5)
+
+
+def test_the_loss_of_the_cepstrum_is_none_for_perfect_estimates_and_one_for_ignorance():
+    statistics = 5 + 3 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+    deviation, mean = torch.std_mean(statistics, 0, correction=0)
+    perfect = (statistics - mean) / deviation
+    assert float(cepstrum_loss(perfect, statistics)) == pytest.approx(0, abs=1e-5)
+    assert float(cepstrum_loss(torch.zeros(64, 10), statistics)) == pytest.approx(1, abs=1e-2)
+    assert float(cepstrum_loss(perfect.roll(1, 0), statistics)) > 1.5
+    assert float(cepstrum_loss(perfect, 7 * statistics)) == pytest.approx(0, abs=1e-5)
+    assert cepstrum_loss(torch.zeros(4, 10), torch.ones(4, 10)) == 0  # windows that all sound the same
+
+
 def test_losses_are_float32_and_finite_under_autocast():
     a, b, t = random_profiles()
-    want = cpsd_loss(a, b, t, torch.ones(6)), of_pairs(a, b)
+    frames = a[:, None], b[:, None]
+
+    def losses():
+        return (
+            cpsd_loss(a, b, t, torch.ones(6)),
+            of_pairs(a, b),
+            frame_nt_xent_loss(*frames)[0],
+            tempo_nt_xent_loss(a, torch.tensor([90.0] * 3 + [60.0] * 3)),
+            cepstrum_loss(a[:, :10], cepstral_statistics(torch.stack([b, t], 1), 5)),
+        )
+
+    want = losses()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = cpsd_loss(a, b, t, torch.ones(6)), of_pairs(a, b)
+        got = losses()
     assert all(torch.equal(x, y) and x.dtype == torch.float32 for x, y in zip(got, want, strict=True))
     silent = torch.zeros(4, 8, requires_grad=True)
     of_pairs(silent, silent).backward()
@@ -128,6 +218,11 @@ def test_effective_rank_counts_directions():
         (lambda: nt_xent_loss(torch.ones(4, 4), torch.ones(3)), "rows, size"),
         (lambda: nt_xent_loss(torch.ones(2, 4), torch.ones(2)), "no negatives"),
         (lambda: nt_xent_loss(torch.ones(4, 4), torch.ones(4), 0), "temperature"),
+        (lambda: nt_xent_loss(torch.ones(4, 4), torch.ones(4, 3)), "rows, size"),
+        (lambda: frame_nt_xent_loss(torch.ones(2, 3, 4), torch.ones(2, 4, 4)), "one shape"),
+        (lambda: frame_nt_xent_loss(torch.ones(6, 4), torch.ones(6, 4)), "one shape"),
+        (lambda: frame_nt_xent_loss(torch.ones(1, 1, 4), torch.ones(1, 1, 4)), "two instants"),
+        (lambda: frame_nt_xent_loss(torch.ones(2, 3, 4), torch.ones(2, 3, 4), 0), "temperature"),
     ],
 )
 def test_bad_calls_are_refused(call, message):

@@ -174,6 +174,11 @@ def test_watching_with_tensorboard_and_on_a_prepared_archive(music_folder, tmp_p
         (["--audio_dir", "a", "--window_seconds", "-1"], "window_seconds"),
         (["--audio_dir", "a", "--num_train_epochs", "5"], "max_steps"),
         (["--audio_dir", "a", "--max_steps", "-1"], "max_steps"),
+        (["--audio_dir", "a", "--frame_weight", "1"], "need quads: give --quads_dir"),
+        (["--quads_dir", "a", "--quad_share", "2"], "quad_share and solo_share must be from 0 to 1"),
+        (["--dataset", "a", "--streaming", "true", "--quads_dir", "b"], "--streaming goes neither with --quads_dir"),
+        (["--audio_dir", "a", "--shortest_window_seconds", "9"], "from 0 to window_seconds"),
+        (["--audio_dir", "a", "--mel_views", "none"], "untransposed or all"),
     ],
 )
 def test_contradictions_are_refused(arguments, message, tmp_path):
@@ -195,7 +200,7 @@ def test_presets_are_read_and_what_is_said_beside_them_counts_more(preset, tmp_p
         assert getattr(arguments, name, getattr(training, name, None)) == value
     plain = vars(PretrainArguments(audio_dir="a")) | vars(MT2TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
     assert preset == "base" or any(plain[name] != value for name, value in settings.items())
-    model, extractor = load_model_and_extractor(arguments)  # the sizes fit each other
+    model, extractor = load_model_and_extractor(arguments, training)  # the sizes fit each other
     window = np.zeros(round(arguments.window_seconds * RATE), np.float32)
     features = extractor(window, sampling_rate=RATE, return_tensors="pt")["input_features"]
     assert features.shape[1] == model.config.max_frames
@@ -205,6 +210,6 @@ def test_presets_are_read_and_what_is_said_beside_them_counts_more(preset, tmp_p
 
 def test_the_base_preset_is_the_size_of_the_paper(tmp_path):
     arguments, training = parse_arguments(["--audio_dir", "a", "--output_dir", str(tmp_path)])
-    model, _ = load_model_and_extractor(arguments)
+    model, _ = load_model_and_extractor(arguments, training)
     assert sum(weights.numel() for weights in model.mt2.parameters()) == pytest.approx(5.4e6, rel=0.05)
     assert (len(model.mt2.layers), training.per_device_train_batch_size) == (12, 128)

@@ -1,6 +1,7 @@
 """One training step under torchrun; rank 0 writes losses, gradients and buffers. Used by test_trainer.py."""
 
 import gc
+import os
 import sys
 
 import numpy as np
@@ -13,7 +14,9 @@ from mt2_music.train.pretrain import trainer as trainer_module
 from mt2_music.train.pretrain.config import MT2TrainingArguments
 from support import RATE, song, tiny_config
 
-SONGS = 8
+SONGS = 12  # a third of them are of single instruments, a third of other quads
+WEIGHTS = {f"{name}_weight": 0.5 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum")}
+HEADS = {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 5}
 
 
 def gather_without_gradient(rows):
@@ -25,21 +28,26 @@ def gather_without_gradient(rows):
 
 def main(output, mode=""):
     torch.set_num_threads(1)
-    arguments = MT2TrainingArguments(output_dir=output + ".run", use_cpu=True, max_steps=1)
+    processes = int(os.environ["WORLD_SIZE"])
+    each = {"per_device_train_batch_size": SONGS // processes, "quad_share": 2 / 3, "solo_share": 1 / 2}
+    arguments = MT2TrainingArguments(output_dir=output + ".run", use_cpu=True, max_steps=1, **each, **WEIGHTS)
+    assert (arguments.songs_of_quads, arguments.songs_of_solos) == (8 // processes, 4 // processes)
     torch.manual_seed(0)
-    model = MT2ForPreTraining(tiny_config()).train()
+    model = MT2ForPreTraining(tiny_config(**HEADS)).train()
     trainer = trainer_module.MT2Trainer(model=model, args=arguments, processing_class=MT2FeatureExtractor())
     if mode == "no_gradient":
         trainer_module.gather_rows = gather_without_gradient
     wrapped = trainer.accelerator.prepare(model)
-    rows = np.arange(SONGS).reshape(arguments.world_size, -1)[arguments.process_index]
-    waveforms = np.stack([song(index, 4.0)[: 2 * RATE].reshape(2, RATE) for index in range(SONGS)])
+    rows = np.arange(SONGS).reshape(3, processes, -1)[:, arguments.process_index].flatten()  # solos, quads, recordings
+    waveforms = np.stack([song(index, 4.0)[: 3 * RATE].reshape(3, RATE) for index in range(SONGS)])
     drawn = torch.randint(-8, 8, (SONGS, 3), generator=torch.Generator().manual_seed(0))
     batch = {"waveforms": torch.from_numpy(waveforms)[rows], "transpositions": drawn[rows]}
     batch |= {
-        "augmentation": torch.zeros(len(rows), 2, NUM_DRAWS),
+        "augmentation": torch.rand(SONGS, 3, NUM_DRAWS, generator=torch.Generator().manual_seed(1))[rows],
         "num_draws": torch.ones(len(rows)),
         "song": torch.from_numpy(rows),
+        "sound": torch.from_numpy(rows ^ 1),
+        "tempo": torch.from_numpy(100.0 + 10 * (rows % 3)),
     }
     loss = trainer.compute_loss(wrapped, batch)
     trainer.accelerator.backward(loss)

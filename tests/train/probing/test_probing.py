@@ -382,12 +382,12 @@ def test_embeddings_are_kept_by_content(tmp_path):
 
 
 def test_key_templates():
-    """Each template names its own key, and the pitch forks of the calibration are heard right."""
+    """Each template names its own key, and the pitch forks of the calibration are estimated right."""
     for mode, ratings in RATINGS.items():
         assert [correlate(np.roll(ratings, tonic)) for tonic in range(12)] == [key_name(t, mode) for t in range(12)]
     chroma = load_encoder("chroma")
-    heard = [correlate(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
-    assert heard == [key_name(tonic, "major") for tonic in range(12)]
+    estimated = [correlate(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
+    assert estimated == [key_name(tonic, "major") for tonic in range(12)]
 
 
 def test_tapping_finds_the_period_that_validation_likes(tmp_path):

@@ -73,8 +73,8 @@ assert not report["missing_keys"] and not report["mismatched_keys"], report
     assert facts["base"] == published.name and facts["settings"]["seed"] == 42
     capsys.readouterr()
     assert mt2(["key", str(tmp_path / "song.wav"), "--model", str(keyed), "--json"]) == 0
-    heard = json.loads(capsys.readouterr().out)[0]
-    assert heard["key"] in KEY_LABELS and sum(heard["profile"]) == pytest.approx(1, abs=1e-4)
+    estimate = json.loads(capsys.readouterr().out)[0]
+    assert estimate["key"] in KEY_LABELS and sum(estimate["profile"]) == pytest.approx(1, abs=1e-4)
     assert main([str(published), str(keyed), "--corpus", "nowhere"]) == 2  # it is there already
 
 
@@ -140,8 +140,8 @@ def test_validation_chooses_the_readout_and_the_table_says_what_does_better():
 
 def test_mistakes_are_counted_around_the_circle():
     rows = [{"piece": key, "key": key} for key in ("C major", "A minor", "G major", "E major")]
-    heard = [KeyEstimate(s, np.eye(12)[s], c) for s, c in ((0, 0.9), (7, 0.5), (6, 0.8), (4, 1.0))]
-    found = mistakes(rows, heard)
+    estimates = [KeyEstimate(s, np.eye(12)[s], c) for s, c in ((0, 0.9), (7, 0.5), (6, 0.8), (4, 1.0))]
+    found = mistakes(rows, estimates)
     assert (found["pieces"], found["wrong"], found["fifth"]) == (4, 2, 1)
     assert [example["piece"] for example in found["examples"]] == ["G major", "A minor"]
 

@@ -22,7 +22,7 @@ from mt2_music.train.run_folder import SETTINGS_FILE
 from mt2_music.train.synth import find_soundfont
 from support import RATE, pitch_fork, python, song, tiny_config
 
-STRANGER = """
+WITHOUT_PACKAGE = """
 import sys
 sys.modules["mt2_music"] = None  # importing it fails, as if it were not installed
 import numpy as np, torch
@@ -58,7 +58,7 @@ def test_a_process_without_the_package_loads_every_class(published, tmp_path):
     env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    python("-c", STRANGER, published, tmp_path / "audio.npy", tmp_path / "out.pt", cwd=elsewhere, env=env)
+    python("-c", WITHOUT_PACKAGE, published, tmp_path / "audio.npy", tmp_path / "out.pt", cwd=elsewhere, env=env)
     got = torch.load(tmp_path / "out.pt")
     from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 

@@ -64,12 +64,12 @@ def test_the_audio_bears_out_its_labels(small_corpus, rows):
         assert rate == RATE and len(audio) == row["seconds"] * RATE
         assert 0.25 < np.abs(audio).max() <= 0.91
         cqt = extractor(audio, sampling_rate=rate, return_tensors="np")["input_features"][0, :, :84].mean(0)
-        heard = np.roll(cqt.reshape(7, 12).sum(0), 9)  # the lowest bin is an A
+        measured = np.roll(cqt.reshape(7, 12).sum(0), 9)  # the lowest bin is an A
         written = np.zeros(12)
         for note in row["notes"]:
             if not note["part"].startswith("drums"):
                 written[note["pitch"] % 12] += (note["end"] - note["start"]) * note["velocity"]
-        fits = [np.corrcoef(np.roll(written, shift), heard)[0, 1] for shift in range(12)]
+        fits = [np.corrcoef(np.roll(written, shift), measured)[0, 1] for shift in range(12)]
         right.append(int(np.argmax(fits)) == 0)
         for note in [note for note in row["notes"] if note["part"] == "chords"]:
             time = note["start"] + 0.06  # past what timing jitter may move

@@ -146,7 +146,7 @@ def test_midi_gives_parts_beats_and_a_key(tmp_path):
         (5, [(0.0, 0)], None),
     ],
 )
-def test_midi_key_is_believed_where_the_music_bears_it_out(tmp_path, up, key, expected):
+def test_midi_key_is_kept_where_the_music_agrees(tmp_path, up, key, expected):
     assert read_midi(write_midi(tmp_path / "a.mid", song(up), key=key)).key == expected
 
 

@@ -151,7 +151,7 @@ def sounds_an_octave_low(audio, pitch):
     return max(level[0], level[2], level[4]) > max(level[1], level[3])
 
 
-def test_the_octave_is_heard():
+def test_the_octave_reaches_the_audio():
     low = play_additive(Score((Note(0.0, 1.5, 55, 90, "chords"),)), np.random.default_rng(0))
     assert sounds_an_octave_low(low[2000:20000], 67)
     assert not sounds_an_octave_low(low[2000:20000], 55)
@@ -207,9 +207,9 @@ def test_effects_move_no_onset_and_keep_their_promises():
     impulse[4000] = 1
     for seed in range(40):
         drawn = replace(draw_effects(np.random.default_rng(seed)), noise_db=None)
-        heard = apply_effects(impulse, drawn, np.random.default_rng(seed), RATE)
-        assert np.abs(heard).argmax() == 4000
-        assert np.abs(heard).max() == pytest.approx(drawn.peak, rel=1e-4)
+        audio = apply_effects(impulse, drawn, np.random.default_rng(seed), RATE)
+        assert np.abs(audio).argmax() == 4000
+        assert np.abs(audio).max() == pytest.approx(drawn.peak, rel=1e-4)
     noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     settings = Effects(reverb_seconds=0.5, low_pass_hz=4000.0)
     results = [apply_effects(noise, settings, np.random.default_rng(1), RATE) for _ in range(2)]

@@ -7,9 +7,9 @@ from typing import Any
 from mt2_music.train.probing.clips import Clip, Splits, split_by_group
 from mt2_music.train.synth.score import Beat
 
-from .files import DatasetFolder, labelled_clips, naming, parse_number, read_lines
+from .files import DatasetFolder, labelled_clips, locate_errors, parse_number, read_lines
 
-# The second of each pair of equal recordings. Source: Sturm 2014, told in the README of CPJKU/BallroomAnnotations.
+# The second of each pair of equal recordings. Source: Sturm 2014, as given in the README of CPJKU/BallroomAnnotations.
 BALLROOM_REPLICAS = """
     Albums-AnaBelen_Veneo-15 Albums-Ballroom_Magic-18 Albums-Chrisanne2-12 Albums-Fire-09 Albums-Latin_Jam-13
     Albums-Latin_Jam-14 Albums-Latin_Jam-15 Albums-Latin_Jam2-13 Albums-Latin_Jam2-14 Albums-Latin_Jam2-15
@@ -35,7 +35,7 @@ def load_ballroom_beats(root: Path) -> Splits:
     def beats(path: Path) -> tuple[Beat, ...]:
         found = []
         for line, text in read_lines(path):
-            with naming(f"{path}, line {line}"):
+            with locate_errors(f"{path}, line {line}"):
                 time, position = text.split()
                 found.append(Beat(parse_number(time), int(position.rpartition(".")[2])))
         return tuple(found)
@@ -50,7 +50,7 @@ def load_ballroom_tempo(root: Path) -> Splits:
     """
 
     def tempo(path: Path) -> float:
-        with naming(f"{path}, line 1"):
+        with locate_errors(f"{path}, line 1"):
             bpm = parse_number(path.read_text(encoding="utf-8"))
             if bpm <= 0:
                 raise ValueError("a tempo must be above 0")

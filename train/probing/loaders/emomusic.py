@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mt2_music.train.probing.clips import Clip, Splits
 
-from .files import DatasetFolder, naming, no_clips, parse_number, read_rows, sha1
+from .files import DatasetFolder, locate_errors, no_clips, parse_number, read_rows, sha1
 
 
 def load_emomusic(root: Path) -> Splits:
@@ -25,7 +25,7 @@ def load_emomusic(root: Path) -> Splits:
     path = folder.find("annotations/songs_info.csv")
     songs = {}
     for line, row in read_rows(path, "song_id", "Artist", "Mediaeval 2013 set"):
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             is_test = {"development": False, "evaluation": True}[row["Mediaeval 2013 set"]]
             artist = " ".join(re.sub(r"[^a-z\s]", "", row["Artist"].lower(), flags=re.ASCII).split())
             split = "test" if is_test else "train" if sha1(artist) % 10 < 8 else "validation"
@@ -33,7 +33,7 @@ def load_emomusic(root: Path) -> Splits:
     path = folder.find("annotations/static_annotations.csv")
     splits = no_clips()
     for line, row in read_rows(path, "song_id", "mean_arousal", "mean_valence"):
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             song = int(row["song_id"])
             label = parse_number(row["mean_arousal"]), parse_number(row["mean_valence"])
             split, artist = songs[song]

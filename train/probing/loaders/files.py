@@ -117,7 +117,7 @@ def read_records(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[s
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Read a text: line numbers and lines, without blank ones."""
-    with naming(str(path)):
+    with locate_errors(str(path)):
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     for line, text in enumerate(lines, start=1):
         if text.strip():
@@ -125,8 +125,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Let errors of malformed content name where it stands."""
+def locate_errors(place: str) -> Iterator[None]:
+    """Raise errors of malformed content as ValueError that names the place."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mt2_music.train.probing.clips import Clip, Splits
 
-from .files import DatasetFolder, naming, no_clips, read_records
+from .files import DatasetFolder, locate_errors, no_clips, read_records
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ def load_fma(root: Path, subset: str = "small") -> Splits:
     splits = no_clips()
     unlabelled = 0
     records = read_records(path)
-    with naming(f"{path}, line 1"):
+    with locate_errors(f"{path}, line 1"):
         # Names of columns stand in two rows, a third one names the index.
         (_, first), (_, second), _ = next(records), next(records), next(records)
         columns = list(zip(first, second, strict=True))
         fields = ("set", "subset"), ("set", "split"), ("track", "genre_top"), ("artist", "id")
         places = [columns.index(field) for field in fields]
     for line, record in records:
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             held, split, genre, artist = (record[place] for place in places)
             if held not in wanted:
                 continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from mt2_music.music import key_name, parse_key
 from mt2_music.train.probing.clips import Clip, Splits
 
-from .files import DatasetFolder, naming, no_clips, read_rows, sha1
+from .files import DatasetFolder, locate_errors, no_clips, read_rows, sha1
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def load_giantsteps_key(root: Path) -> Splits:
     splits = no_clips()
     left_out = 0
     for path in sorted(folder.find("giantsteps-key-dataset/annotations/key").glob("*.key")):
-        with naming(f"{path}, line 1"):
+        with locate_errors(f"{path}, line 1"):
             key = _single_key(path.read_text(encoding="utf-8"))
         if key is None:
             left_out += 1
@@ -44,12 +44,12 @@ def load_giantsteps_key(root: Path) -> Splits:
     path = folder.find("giantsteps-mtg-key-dataset/annotations/beatport_metadata.txt")
     artists = {}
     for line, row in read_rows(path, "ID", "ARTIST", delimiter="\t"):
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             artists[int(row["ID"])] = frozenset(artist.strip() for artist in row["ARTIST"].split(","))
     validation = _validation_artists(artists.values())
     path = folder.find("giantsteps-mtg-key-dataset/annotations/annotations.txt")
     for line, row in read_rows(path, "ID", "MANUAL KEY", "C", delimiter="\t"):
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             track = int(row["ID"])
             key = _single_key(row["MANUAL KEY"]) if int(row["C"]) == 2 else None
         if key is None:

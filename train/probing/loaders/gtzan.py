@@ -9,7 +9,7 @@ from mt2_music.train.probing.clips import SPLITS, Clip, Splits, split_by_group
 from mt2_music.train.synth.score import Beat
 
 from .ballroom import SAME_BEAT_SECONDS
-from .files import DatasetFolder, first_present, labelled_clips, naming, no_clips, parse_number, read_lines
+from .files import DatasetFolder, first_present, labelled_clips, locate_errors, no_clips, parse_number, read_lines
 
 
 def load_gtzan_genre(root: Path) -> Splits:
@@ -29,7 +29,7 @@ def load_gtzan_genre(root: Path) -> Splits:
     for split, name in zip(SPLITS, ("train", "valid", "test"), strict=True):
         path = folder.find(f"{name}_filtered.txt")
         for line, text in read_lines(path):
-            with naming(f"{path}, line {line}"):
+            with locate_errors(f"{path}, line {line}"):
                 sound = _gtzan_sound(root, PurePosixPath(text).stem)
             splits[split].append(Clip(sound, sound.parent.name, sound.stem))
     return folder.present(splits)
@@ -42,7 +42,7 @@ def load_gtzan_rhythm(root: Path) -> Splits:
         root/genres/<genre>/<genre>.00000.wav or .au
         root/jams/<genre>.00000.wav.jams
 
-    The position of beats before the first downbeat is not known and told as 0. Excerpts without beats are left out.
+    The position of beats before the first downbeat is unknown and given as 0. Excerpts without beats are left out.
 
     Split: ours, by excerpt. In the literature all of it is the test set of models trained on Ballroom; GTZAN holds
     replicas and many pieces of some artists, so its own test part flatters.
@@ -52,7 +52,7 @@ def load_gtzan_rhythm(root: Path) -> Splits:
     folder = DatasetFolder("GTZAN-Rhythm", root, load_gtzan_rhythm)
     clips = []
     for path in sorted(folder.find("jams").glob("*.jams")):
-        with naming(str(path)):
+        with locate_errors(str(path)):
             sound = _gtzan_sound(root, path.name.removesuffix(".jams").removesuffix(".wav"))
             beats = _jams_beats(json.loads(path.read_text(encoding="utf-8")))
         clips.append(Clip(sound, beats, sound.stem))

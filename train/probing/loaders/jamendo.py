@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mt2_music.train.probing.clips import SPLITS, Clip, Splits
 
-from .files import DatasetFolder, first_present, naming, no_clips, read_lines
+from .files import DatasetFolder, first_present, locate_errors, no_clips, read_lines
 
 
 def load_mtg_jamendo(root: Path) -> Splits:
@@ -25,7 +25,7 @@ def load_mtg_jamendo(root: Path) -> Splits:
         for line, text in read_lines(path):
             if line == 1:
                 continue
-            with naming(f"{path}, line {line}"):
+            with locate_errors(f"{path}, line {line}"):
                 _, artist, _, name, _, *tags = text.split("\t")
                 if not tags or not name.endswith(".mp3"):
                     raise ValueError("expected track, artist, album, path, duration and at least one tag")

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from mt2_music.train.probing.clips import SPLITS, Clip, Splits
 
-from .files import DatasetFolder, naming, no_clips, read_rows
+from .files import DatasetFolder, locate_errors, no_clips, read_rows
 
 
 def load_magnatagatune(root: Path) -> Splits:
@@ -25,7 +25,7 @@ def load_magnatagatune(root: Path) -> Splits:
     rows = []
     counts: Counter[str] = Counter()
     for line, row in read_rows(path, "clip_id", "mp3_path", delimiter="\t"):
-        with naming(f"{path}, line {line}"):
+        with locate_errors(f"{path}, line {line}"):
             sound = row.pop("mp3_path")
             del row["clip_id"]
             if not {"0", "1"}.issuperset(row.values()):

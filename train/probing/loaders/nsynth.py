@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mt2_music.train.probing.clips import SPLITS, Clip, Splits
 
-from .files import DatasetFolder, naming, no_clips
+from .files import DatasetFolder, locate_errors, no_clips
 
 
 def load_nsynth_instrument(root: Path) -> Splits:
@@ -33,10 +33,10 @@ def _nsynth(root: Path, field: str) -> Splits:
     splits = no_clips()
     for split, name in zip(SPLITS, ("train", "valid", "test"), strict=True):
         path = folder.find(f"nsynth-{name}/examples.json")
-        with naming(str(path)):
+        with locate_errors(str(path)):
             examples = json.loads(path.read_text(encoding="utf-8")).items()
         for note, example in examples:
-            with naming(f"{path}, entry {note}"):
+            with locate_errors(f"{path}, entry {note}"):
                 clip = Clip(path.parent / "audio" / f"{note}.wav", str(example[field]), example["instrument_str"])
             splits[split].append(clip)
     return folder.present(splits)

@@ -3,7 +3,7 @@
 `python -m mt2_music.train.probing.run --model DIR log-mel --data corpus=DIR --out results.json`
 
 Embeds every clip once, fits one linear layer per task, readout and seed, and writes all scores. Started again, it
-completes what is missing: after a run that was broken off, or for more models, tasks, layers or readouts.
+computes only what is missing: after an interrupted run, or for more models, tasks, layers or readouts.
 """
 
 import argparse
@@ -33,9 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=DIR", help="where each data set lies")
     parser.add_argument("--tasks", nargs="+", default=[], help="tasks or data sets (default: all of the data given)")
-    parser.add_argument("--out", type=Path, default=Path("results.json"), help="scores; a begun file is completed")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results.json"), help="file of scores; an unfinished one is completed"
+    )
     parser.add_argument("--cache_dir", type=Path, default=Path("probe_cache"), help="where embeddings are kept")
-    parser.add_argument("--readouts", nargs="+", default=[], help="which ones (default: all)")
+    parser.add_argument("--readouts", nargs="+", default=[], help="readouts to probe (default: all)")
     parser.add_argument("--layers", nargs="+", default=[], help="hidden states to read besides the output, or all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one probe each (default: 0 1 2)")
     parser.add_argument(

@@ -15,7 +15,7 @@ import numpy as np
 
 from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.storage import write_text_atomic
-from mt2_music.train.probing.cache import EmbeddingCache, content_of
+from mt2_music.train.probing.cache import EmbeddingCache, clip_hash
 from mt2_music.train.probing.clips import Clip, Splits
 from mt2_music.train.probing.encoders import Encoder, MT2Encoder, load_encoder
 from mt2_music.train.probing.probe import BATCH_SIZES, LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAYS, probe
@@ -80,14 +80,14 @@ def run_rule(task: Task, splits: Splits, rule: Rule, cache_dir: Path) -> Scores:
 
 
 def shuffled(splits: Splits, seed: int) -> Splits:
-    """Return the splits with labels of training and validation dealt out anew: a probe must then fall to chance."""
+    """Return the splits with shuffled labels of training and validation: a probe must then fall to chance."""
     rng = np.random.default_rng(seed)
 
-    def deal(clips: list[Clip]) -> list[Clip]:
+    def shuffle_labels(clips: list[Clip]) -> list[Clip]:
         order = rng.permutation(len(clips))
         return [replace(clip, label=clips[int(other)].label) for clip, other in zip(clips, order, strict=True)]
 
-    return {name: clips if name == "test" else deal(clips) for name, clips in splits.items()}
+    return {name: clips if name == "test" else shuffle_labels(clips) for name, clips in splits.items()}
 
 
 def _summary(scores: list[dict[str, float]]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _summary(scores: list[dict[str, float]]) -> dict[str, Any]:
 
 def identify(splits: Splits, shuffle: bool) -> dict[str, Any]:
     """Return what scores depend on besides encoder, readout and seed: audio, labels, and how the probe is fitted."""
-    clips = [(name, content_of(clip), repr(clip.label)) for name, clips in splits.items() for clip in clips]
+    clips = [(name, clip_hash(clip), repr(clip.label)) for name, clips in splits.items() for clip in clips]
     return {
         "clips": sha256(json.dumps(clips).encode()).hexdigest()[:16],
         "shuffled": shuffle,

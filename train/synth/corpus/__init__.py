@@ -175,8 +175,8 @@ def _check_settings(recipe: Recipe) -> None:
     wanted = {
         "seed": recipe.seed,
         "seconds": recipe.seconds,
-        "soundfonts": [_named(path) for path in recipe.soundfonts],
-        "test_soundfont": _named(recipe.test_soundfont),
+        "soundfonts": [_name_and_hash(path) for path in recipe.soundfonts],
+        "test_soundfont": _name_and_hash(recipe.test_soundfont),
         "sources": {source.name: [len(source.pieces), _pieces_hash(source)] for source in recipe.sources},
         "renderer": RENDERER,
         **({"solos": True} if recipe.solos else {}),
@@ -191,7 +191,7 @@ def _check_settings(recipe: Recipe) -> None:
         write_text_atomic(path, json.dumps(wanted, indent=1))
 
 
-def _named(soundfont: Path) -> list[str]:
+def _name_and_hash(soundfont: Path) -> list[str]:
     return [soundfont.name, content_hash(soundfont)[:16]]
 
 

@@ -26,10 +26,14 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     """Render a corpus from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the corpus; a begun one is finished")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="folder of the corpus; an unfinished one is completed"
+    )
     parser.add_argument("--hours", type=float, default=10.0, help="of audio; may grow later (default: 10)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a row of music (default: 30)")
-    parser.add_argument("--solos", action="store_true", help="also one instrument alone, as often: for training")
+    parser.add_argument(
+        "--solos", action="store_true", help="also pieces with one instrument, one for every row of music"
+    )
     parser.add_argument("--soundfonts", type=Path, nargs="+", help="for training and validation (default: all found)")
     parser.add_argument("--test_soundfont", type=Path, help="for the test split alone (default: the last one found)")
     for name, source in SOURCES.items():

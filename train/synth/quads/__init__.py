@@ -207,6 +207,8 @@ def render_quads(recipe: QuadRecipe, num_quads: int, workers: int | None = None,
         ValueError: the folder was begun with another recipe, or a quad cannot be rendered.
         BrokenProcessPool: a worker was killed; the shards that are done stay.
     """
+    for path in recipe.scores.soundfonts:
+        programs_of(path)  # raises here, not among the problems of a quad, if it is no SoundFont
     folder = recipe.scores.folder
     folder.mkdir(parents=True, exist_ok=True)
     settings = recipe.settings()

@@ -1,4 +1,4 @@
-"""What the demo works out about one song: its key, its keys over time, how alike its moments are, and its neighbours.
+"""Analysis of one song for the demo: its key, its keys over time, its self-similarity, and its embeddings.
 
 Shapes: T frames, W windows, D hidden size.
 """
@@ -24,13 +24,13 @@ from mt2_music.train.plots.pictures import self_similarity
 
 MAX_SECONDS = 600
 SIGNATURE_HOP_SECONDS = 1.0
-# The triad that sounds is most often on top with windows of one second: shorter and longer ones know it less well.
+# Windows of one second rank the triad that sounds first most often; shorter and longer ones do so less often.
 TRIAD_WINDOW_SECONDS, TRIAD_HOP_SECONDS = 1.0, 0.25
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was heard in one song.
+class SongAnalysis:
+    """What the demo shows of one song.
 
     Args:
         key: as `mt2 key` names it.
@@ -38,7 +38,7 @@ class Heard:
         triads: probabilities of `KEY_LABELS` in short windows, (W, 24).
         similarity: of the song with itself, as `self_similarity` returns it.
         vectors: embeddings (D,) by the names in `mt2_music.options.VECTORS`.
-        seconds: how much was heard.
+        seconds: how much of the song was analysed.
         cut: whether the song is longer than that.
     """
 
@@ -51,8 +51,8 @@ class Heard:
     cut: bool
 
 
-class Listener:
-    """A published model that names keys.
+class SongAnalyser:
+    """Analyses songs with a published model that names keys.
 
     Args:
         folder: folder, Hub name or short name, as `mt2_music.train.key` makes it.
@@ -75,20 +75,20 @@ class Listener:
         """Read what `build_index.py` or `mt2 index` wrote.
 
         Raises:
-            ValueError: another model or front end made it, so that its songs cannot be compared with what this one
-                hears; or it is no table of embeddings.
+            ValueError: another model or front end made it, so that embeddings cannot be compared; or it is no table of
+                embeddings.
             FileNotFoundError: nothing is there.
         """
         index = read_embeddings([path])
         if index.source != self.source:
             raise ValueError(
-                f"{path.name} is of {' '.join(index.source)}, the model of {' '.join(self.source)}: make the index "
-                "anew with build_index.py"
+                f"{path.name} was made by {' '.join(index.source)}, but the model is {' '.join(self.source)}: make "
+                "the index again with build_index.py"
             )
         return index
 
-    def hear(self, file: Path) -> Heard:
-        """Listen to a sound file, at most to its first `MAX_SECONDS`.
+    def analyse(self, file: Path) -> SongAnalysis:
+        """Analyse a sound file, at most its first `MAX_SECONDS`.
 
         Raises:
             ValueError, FileNotFoundError: the file cannot be used; the message says why.
@@ -100,7 +100,7 @@ class Listener:
         longest = self.pretrained.config.max_frames
         signatures = self._in_windows(self.pretrained, features, longest, SIGNATURE_HOP_SECONDS)
         window = round(TRIAD_WINDOW_SECONDS * self.extractor.frame_rate)
-        return Heard(
+        return SongAnalysis(
             classify_key(self.classifier, self.extractor, samples, rate, DEFAULT_TRANSPOSITIONS),
             np.stack([rotate_to_c(profile, self.calibration).numpy() for profile in signatures]),
             self._in_windows(self.classifier, features, window, TRIAD_HOP_SECONDS).numpy(),
@@ -116,18 +116,18 @@ class Listener:
 
     @torch.no_grad()
     def _in_windows(self, model: MT2PreTrainedModel, features: Tensor, length: int, hop_seconds: float) -> Tensor:
-        """Hear every moment by itself: probabilities (W, 12) of signatures, or (W, 24) of keys in `KEY_LABELS`."""
+        """Return probabilities in every window: (W, 12) of signatures, or (W, 24) of keys in `KEY_LABELS`."""
         hop = round(hop_seconds * self.extractor.frame_rate)
-        heard = []
-        numbers: Any = model.config.label2id
-        for some in windows(features, length, hop).split(WINDOWS_PER_CHUNK):
-            outputs = model(some)
+        probabilities = []
+        label_ids: Any = model.config.label2id
+        for batch in windows(features, length, hop).split(WINDOWS_PER_CHUNK):
+            outputs = model(batch)
             if model is self.pretrained:
-                heard.append(outputs.key_signature_profile)
+                probabilities.append(outputs.key_signature_profile)
             else:
-                places = [numbers[label] for label in KEY_LABELS]
-                heard.append(outputs.logits.softmax(-1)[:, places])
-        return torch.cat(heard)
+                columns = [label_ids[label] for label in KEY_LABELS]
+                probabilities.append(outputs.logits.softmax(-1)[:, columns])
+        return torch.cat(probabilities)
 
 
 def windows(features: Tensor, length: int, hop: int) -> Tensor:
