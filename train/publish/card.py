@@ -127,6 +127,11 @@ def count_of(number: float, noun: str) -> str:
     return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
+def duration_of(hours: float) -> str:
+    """Return a duration in hours, or in minutes where it is shorter than one."""
+    return count_of(hours, "hour") if hours >= 1 else count_of(round(60 * hours), "minute")
+
+
 def _procedure(facts: dict[str, Any]) -> str:
     """Say from where, how long and on how much the model was trained, as far as the run's files tell."""
     settings, lines = facts.get("settings", {}), []
@@ -142,7 +147,7 @@ def _procedure(facts: dict[str, Any]) -> str:
         lines.append(f"- quads, pieces rendered from scores in two orchestrations: {share}")
     if "steps" in facts:
         lines.append(f"- {facts['steps']} steps of {facts['songs_per_process']} songs per process")
-        lines.append(f"- {count_of(facts['hours'], 'hour')} of computing")
+        lines.append(f"- {duration_of(facts['hours'])} of computing")
     if settings:
         lines.append(f"- learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
     last = facts.get("last", {})

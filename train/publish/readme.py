@@ -9,7 +9,7 @@ from mt2_music.loading import load_config
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
 
-from .card import count_of, rows_of_card, title_of
+from .card import duration_of, rows_of_card, title_of
 from .facts import FACTS_FILE, read_json
 
 CLAIM, TABLE = "claim", "models"
@@ -61,7 +61,7 @@ def _about(folder: Path, facts: dict[str, Any]) -> str:
     if music:
         # Of a model that went on from another, the run knows its own hours alone: its card says the rest.
         knows = "hours" in facts and not settings.get("init_from")
-        took = f" in {count_of(facts['hours'], 'hour')} of computing" if knows else ""
+        took = f" in {duration_of(facts['hours'])} of computing" if knows else ""
         text += f" It was trained on {' and '.join(music)}{took}."
     return text
 
