@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.train.data.windows import NUM_DRAWS
 from mt2_music.train.pretrain import trainer as trainer_module
 from mt2_music.train.pretrain.config import MT2TrainingArguments
-from support import RATE, song, tiny_config
+
+sys.path.append(str(Path(__file__).parents[2]))  # a launcher's processes know nothing of pytest's paths
+from support import RATE, song, tiny_config  # noqa: E402
 
 SONGS = 12  # a third of them are of single instruments, a third of other quads
 WEIGHTS = {f"{name}_weight": 0.5 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum")}
