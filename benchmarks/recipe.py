@@ -3,6 +3,7 @@
 Trains the model of preset `gpu` for a few hundred steps under the recipe, and under every variant of it that changes
 one thing, where the run is not there yet; probes all of them on the validation split of the benchmark, whose test
 split is not read; and writes recipe.json, which a command that was broken off completes, and the table recipe.md.
+What was scored is kept as long as the run's settings are the same: take it out of recipe.json to score it anew.
 """
 
 import argparse
@@ -66,6 +67,11 @@ def train(variant: str, run: Path, quads_dir: Path, prepared_dir: Path) -> None:
     subprocess.run([sys.executable, "-m", "mt2_music.train.pretrain", *map(str, words)], check=True)
 
 
+def settings_of(run: Path) -> dict[str, Any]:
+    """Return what a run was trained with."""
+    return json.loads((run / "pretrain_settings.json").read_text())
+
+
 def load_splits(task: str, folders: dict[str, Path]) -> Splits:
     """Return training and validation clips of a task; the test split is left empty."""
     return {**TASKS[task].load(folders[TASKS[task].dataset]), "test": []}
@@ -76,8 +82,7 @@ def score(run: Path, folders: dict[str, Path], cache_dir: Path) -> dict[str, Any
     torch.set_num_threads(1)
     encoder = load_encoder(str(run))
     cache = EmbeddingCache(cache_dir, encoder)
-    settings = json.loads((run / "pretrain_settings.json").read_text())
-    scores: dict[str, Any] = {"identity": encoder.identity, "settings": settings, "tasks": {}}
+    scores: dict[str, Any] = {"identity": encoder.identity, "settings": settings_of(run), "tasks": {}}
     for name in ASKED:
         task, splits = TASKS[name], load_splits(name, folders)
         failed = cache.fill([clip for clips in splits.values() for clip in clips])
@@ -153,9 +158,10 @@ def note(results: dict[str, dict[str, Any]]) -> str:
     )
     doubts = (
         "One seed of training and one of the probe each: nothing here tells a difference from luck but its size. "
-        "Which clips the split holds alone is worth a standard error of up to so many points (clips): "
-        f"{errors}; the same clips are asked of all rows, which makes differences a little surer. A run as short as "
-        "this says what a part does early on; the published models were trained longer."
+        "Which clips the split holds alone is worth a standard error of up to 50/√n points of an accuracy, n clips: "
+        f"{errors}; the same clips are asked of all rows, which makes differences a little surer. Rows of one token "
+        "have fewer readouts to choose from. A run as short as this says what a part does early on; the published "
+        "models were trained longer."
     )
     lines = [figures, "", doubts]
     if missing:
@@ -186,7 +192,7 @@ def main() -> None:
     for variant, run in runs.items():
         if not (run / "model.safetensors").is_file():
             print(f"{variant}: no run in {run}, and no --quads_dir and --prepared_dir to train one")
-        elif results.get(variant, {}).get("identity") != load_encoder(str(run)).identity:
+        elif results.get(variant, {}).get("settings") != settings_of(run):
             todo.append(variant)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
@@ -195,7 +201,8 @@ def main() -> None:
             results[scored[done]] = done.result()
             ordered = {variant: results[variant] for variant in VARIANTS if variant in results}
             write_text_atomic(arguments.out, json.dumps(ordered, indent=1) + "\n")
-            write_text_atomic(arguments.out.with_suffix(".md"), table(ordered))
+    if results:
+        write_text_atomic(arguments.out.with_suffix(".md"), table(results))
 
 
 if __name__ == "__main__":
