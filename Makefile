@@ -34,8 +34,8 @@ lint: .venv/package  ## style and types
 
 bench: .venv/package  ## speed against nnAudio and a bare torch encoder
 	$(BIN)/pip install --quiet --constraint constraints.txt "nnAudio>=0.3.3"
-	$(BIN)/python benchmarks/front_end.py
-	$(BIN)/python benchmarks/encoder.py
+	$(BIN)/python benchmarks/speed/front_end.py
+	$(BIN)/python benchmarks/speed/encoder.py
 
 clean:  ## forget environment and demo
 	rm -rf .venv .venv-lowest demo

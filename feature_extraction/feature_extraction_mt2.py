@@ -94,7 +94,7 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
-    """Decode a sound file of any length bit by bit, in bounded memory.
+    """Decode a sound file of any length block by block, in bounded memory.
 
     Args:
         file: as for `open_audio`, whose errors it raises.

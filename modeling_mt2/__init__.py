@@ -11,9 +11,7 @@ from .compat import connect_to_transformers
 
 if TYPE_CHECKING:
     from .configuration_mt2 import MT2Config
-    from .embed import SongEmbedding
     from .feature_extraction import MT2FeatureExtractor
-    from .keys import KeyEstimate
     from .loading import list_models
     from .modeling_mt2 import (
         MT2ForAudioClassification,
@@ -23,12 +21,14 @@ if TYPE_CHECKING:
         MT2PreTrainedModel,
     )
     from .music_model import FailedSong, MusicModel, load
+    from .song.embed import SongEmbedding
+    from .song.keys import KeyEstimate
 
     __version__: str
 
 _MODULES = {
     "FailedSong": "music_model",
-    "KeyEstimate": "keys",
+    "KeyEstimate": "song.keys",
     "MT2Config": "configuration_mt2",
     "MT2FeatureExtractor": "feature_extraction",
     "MT2ForAudioClassification": "modeling_mt2",
@@ -37,7 +37,7 @@ _MODULES = {
     "MT2Model": "modeling_mt2",
     "MT2PreTrainedModel": "modeling_mt2",
     "MusicModel": "music_model",
-    "SongEmbedding": "embed",
+    "SongEmbedding": "song.embed",
     "list_models": "loading",
     "load": "music_model",
 }

@@ -13,11 +13,11 @@ import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import _is_list_of_clips as is_list_of_songs
 
-from .audio_files import audio_files, printable, printable_names
+from .audio.files import audio_files, printable, printable_names
+from .collection.similar import ALL_KEYS, similar_songs
+from .collection.tables import Embeddings, collect_embeddings, read_embeddings
 from .configuration_mt2 import MT2Config
-from .embed import SongEmbedding, embed_audio
 from .feature_extraction import MT2FeatureExtractor
-from .keys import check_names_keys, song_key
 from .loading import (
     Provenance,
     default_device,
@@ -28,8 +28,8 @@ from .loading import (
 )
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
 from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR
-from .similar import ALL_KEYS, similar_songs
-from .tables import Embeddings, collect_embeddings, read_embeddings
+from .song.embed import SongEmbedding, embed_audio
+from .song.keys import check_names_keys, song_key
 
 
 def load(
@@ -128,7 +128,7 @@ class MusicModel:
         Args:
             audio: one song, a list, or a folder.
             sampling_rate: of samples, in hertz; files know theirs.
-            frames, hop_seconds, transposition, batch_size: as of `mt2_music.embed.embed_audio`.
+            frames, hop_seconds, transposition, batch_size: as of `mt2_music.song.embed.embed_audio`.
 
         Returns:
             A `SongEmbedding`; of many songs a list or dict of them, as the class says.

@@ -42,7 +42,7 @@ def level(x: np.ndarray) -> float:
 
 
 def passes(synth: tinysoundfont.Synth, program: int, name: str) -> bool:
-    """Play a program that was selected, and print what is heard."""
+    """Play a program that was selected, and print the pitch of what it plays."""
     low, high = COMPASS.get(program, (40, 84))
     keys = range(low, high + 1, 3)
     begin, end = (0.15, 0.9) if program in SUSTAINED else (0.03, 0.4)

@@ -128,8 +128,8 @@ def read_soundfont(path: Path) -> Bank:
             for own in _bags(tables["ibag"], tables["igen"], inst[index][1], inst[index + 1][1], 53):
                 low = max(_span(preset, 43)[0], _span(own, 43)[0])
                 high = min(_span(preset, 43)[1], _span(own, 43)[1])
-                heard = _span(own, 44)[0] <= VELOCITY <= _span(own, 44)[1]
-                if not heard or low > high or _taken(zones, low, high) or own.get(56, 100) != 100:
+                sounds = _span(own, 44)[0] <= VELOCITY <= _span(own, 44)[1]
+                if not sounds or low > high or _taken(zones, low, high) or own.get(56, 100) != 100:
                     continue
                 zones.append(_zone(own, preset, tables["shdr"][own[53]], samples, low, high))
         if zones:

@@ -26,7 +26,7 @@ class Zone:
     Args:
         samples: from -1 to 1.
         rate: of them, in hertz.
-        pitch: MIDI pitch that is heard at this rate.
+        pitch: MIDI pitch of the sound at this rate.
         low, high: keys.
         loop: first sample and the one after the last.
         generators: further settings of the zone, by number.

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.embed import SongEmbedding, embed_audio
+from mt2_music.song.embed import SongEmbedding, embed_audio
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
-from mt2_music.keys import KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
+from mt2_music.song.keys import KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
 from mt2_music.loading import load_config, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
 from mt2_music.music import KEY_LABELS
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
-from mt2_music.tables import Embeddings, read_embeddings
+from mt2_music.collection.tables import Embeddings, read_embeddings
 from mt2_music.train.plots.pictures import self_similarity
 
 MAX_SECONDS = 600

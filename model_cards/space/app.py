@@ -25,8 +25,8 @@ from analysis import (
 )
 from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, PITCH_CLASSES_BY_FIFTHS, SIGNATURES
 from mt2_music.options import DEFAULT_MODEL, VECTORS
-from mt2_music.similar import nearest
-from mt2_music.tables import Embeddings
+from mt2_music.collection.similar import nearest
+from mt2_music.collection.tables import Embeddings
 from mt2_music.train.plots.pictures import plot_profile, plot_self_similarity
 
 HERE = Path(__file__).parent

@@ -71,7 +71,7 @@ def wait_for_all_processes() -> Iterator[None]:
 def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) -> int:
     import numpy as np
 
-    from mt2_music.archive import (
+    from mt2_music.collection.archive import (
         ArchiveWriter,
         check_output,
         check_settings,
@@ -79,8 +79,8 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
         finished_files,
         write_failures,
     )
+    from mt2_music.collection.tables import make_row
     from mt2_music.music_model import load
-    from mt2_music.tables import make_row
 
     output = arguments.output
     to_folder = check_output(output, shards)
@@ -132,8 +132,8 @@ def _share(arguments: argparse.Namespace) -> tuple[int, int, str]:
 
 def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[str]) -> Any:
     """Return the names and songs of this share that are not done yet: a list, or an iterator over a stream."""
-    from mt2_music.audio_datasets import audio_column, load_named_dataset, open_stream
-    from mt2_music.audio_files import audio_files, printable_names
+    from mt2_music.audio.datasets import audio_column, load_named_dataset, open_stream
+    from mt2_music.audio.files import audio_files, printable_names
 
     if bool(arguments.files) == bool(arguments.dataset):
         raise ValueError("give files or --dataset")

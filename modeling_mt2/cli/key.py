@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from mt2_music.archive import each_file
-    from mt2_music.audio_files import audio_files, printable_names
+    from mt2_music.audio.files import audio_files, printable_names
+    from mt2_music.collection.archive import each_file
     from mt2_music.music_model import load
 
     model = load(arguments.model, device="cpu")

@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: the index cannot be used, or is another model's.
     """
-    from mt2_music.archive import each_file
-    from mt2_music.audio_files import audio_files, printable_names
+    from mt2_music.audio.files import audio_files, printable_names
+    from mt2_music.collection.archive import each_file
     from mt2_music.music_model import load
 
     if arguments.number < 1:

@@ -24,8 +24,8 @@ from packaging.requirements import Requirement
 
 from mt2_music.music import KEY_LABELS, PITCH_CLASSES_BY_FIFTHS
 from mt2_music.options import DEFAULT_MODEL
-from mt2_music.similar import nearest
-from mt2_music.tables import VECTORS
+from mt2_music.collection.similar import nearest
+from mt2_music.collection.tables import VECTORS
 from mt2_music.train.synth import compose, find_soundfont, play_additive
 from support import RATE, ROOT, song
 

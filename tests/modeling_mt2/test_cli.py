@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.audio_files import audio_files
+from mt2_music.audio.files import audio_files
 from mt2_music.cli import main
-from mt2_music.keys import estimate_key, mean_profile, rotate_to_c
+from mt2_music.song.keys import estimate_key, mean_profile, rotate_to_c
 from mt2_music.train.publish import calibrate
 from support import RATE, pitch_fork, song, tiny_config
 

@@ -36,7 +36,7 @@ assert main(["embed", "music", "--model", model, "-o", "archive", "--json"]) == 
     result = subprocess.run(command, cwd=tmp_path, env=os.environ | SETTINGS[setting], capture_output=True)
     assert result.returncode == 0, result.stderr.decode(errors="replace")
     assert b"out of" not in result.stderr
-    from mt2_music.tables import read_embeddings
+    from mt2_music.collection.tables import read_embeddings
 
     for place in ("out.npz", "archive"):
         (file,) = read_embeddings([tmp_path / place]).files

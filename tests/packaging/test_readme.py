@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import yaml
 
-from mt2_music.audio_files import AUDIO_SUFFIXES
+from mt2_music.audio.files import AUDIO_SUFFIXES
 from mt2_music.train.synth import find_soundfont
 from support import RATE, ROOT, TINY, here, python, song, soundfont
 

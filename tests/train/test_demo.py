@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import soundfile
 
-from mt2_music.keys import KeyEstimate
+from mt2_music.song.keys import KeyEstimate
 from mt2_music.train.demo.__main__ import main
 from mt2_music.train.demo.songs import Song, make_music, share_right
 from support import RATE, tone

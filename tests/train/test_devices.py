@@ -18,9 +18,9 @@ from mt2_music import (
     MT2ForPreTraining,
     MT2Model,
 )
-from mt2_music.embed import embed_audio
-from mt2_music.keys import classify_key, estimate_key
 from mt2_music.music import KEY_LABELS
+from mt2_music.song.embed import embed_audio
+from mt2_music.song.keys import classify_key, estimate_key
 from mt2_music.train.data.windows import NUM_DRAWS
 from mt2_music.train.finetune.trainer import in_own_units, loss_of
 from mt2_music.train.plots.pictures import class_attention, self_similarity

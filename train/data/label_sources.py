@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mt2_music.audio_datasets import load_named_dataset
+from mt2_music.audio.datasets import load_named_dataset
 from mt2_music.train.synth.score import Segment
 
 from .splits import SPLITS

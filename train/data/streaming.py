@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mt2_music.audio_datasets import audio_column, open_audio_cell
+from mt2_music.audio.datasets import audio_column, open_audio_cell
 
 from .tracks import Track, Tracks, sound_length
 from .windows import Transpositions, Windows, draw_pair, make_item

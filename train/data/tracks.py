@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mt2_music.audio_datasets import audio_column, open_audio_cell
-from mt2_music.audio_files import is_audio, walk
+from mt2_music.audio.datasets import audio_column, open_audio_cell
+from mt2_music.audio.files import is_audio, walk
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from mt2_music.keys import KeyEstimate
 from mt2_music.music import MAJOR_TONICS, key_name, signature
+from mt2_music.song.keys import KeyEstimate
 from mt2_music.train.synth import compose, draw_programs, humanised, play_additive, play_soundfont
 
 SAMPLING_RATE = 16000

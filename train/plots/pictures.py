@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.keys import estimate_key
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.music import PITCH_CLASSES_BY_FIFTHS, SIGNATURES
+from mt2_music.song.keys import estimate_key
 
 logger = logging.getLogger(__name__)
 MAX_FRAMES_SHOWN = 1000  # along one side of the self-similarity; longer songs are averaged down

@@ -9,7 +9,7 @@ import argparse
 import logging
 from concurrent.futures.process import BrokenProcessPool
 
-from mt2_music.audio_datasets import load_named_dataset
+from mt2_music.audio.datasets import load_named_dataset
 from mt2_music.train.data.prepared import PreparedTracks, prepare
 from mt2_music.train.data.tracks import find_files, find_rows
 

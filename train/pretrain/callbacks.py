@@ -14,9 +14,9 @@ from transformers import TrainerCallback
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
-from mt2_music.keys import mean_profile, rotate_to_c
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.music import signature
+from mt2_music.song.keys import mean_profile, rotate_to_c
 from mt2_music.train.publish.calibrate import calibrate_key
 from mt2_music.train.synth.corpus import key_of, read_rows
 
@@ -36,7 +36,7 @@ class StopOnSignal(TrainerCallback):
         self.asked = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def installed(self) -> Iterator[None]:
         """Handle SIGTERM inside the `with` block."""
         before = signal.signal(signal.SIGTERM, self._note)
         try:

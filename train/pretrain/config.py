@@ -28,7 +28,7 @@ class PretrainArguments:
     )
     audio_column: str = field(default="audio", metadata={"help": "its column of audio"})
     probe_corpus: str | None = field(
-        default=None, metadata={"help": "rendered corpus whose validation pieces are heard during training"}
+        default=None, metadata={"help": "rendered corpus whose validation pieces are scored during training"}
     )
     probe_steps: int = field(default=100, metadata={"help": "steps between two such looks"})
     preset: str = field(
@@ -243,7 +243,7 @@ STREAMED: dict[str, Any] = {"shortest_window_seconds": 0.0, "minutes_per_draw": 
 
 
 # How the published models came to theirs: windows of random length, and a contrastive token that is taken early and
-# starts from mean and deviation of its branch. benchmarks/recipe.md says what some of it is worth.
+# starts from mean and deviation of its branch. benchmarks/checkpoint/recipe.md says what some of it is worth.
 PUBLISHED: dict[str, Any] = {
     "contrastive_layer": 2,
     "contrastive_deviation": True,
@@ -315,8 +315,8 @@ def demo() -> dict[str, Any]:
 def laptop() -> dict[str, Any]:
     """Train the demo's model for about ten minutes on two cores, on a prepared archive of several hours.
 
-    On the training split of the corpus of benchmarks/baselines.sh, 1,553 tracks and 7 hours, it names 85 % of the key
-    signatures of test pieces right, and 98 % within a fifth: benchmarks/laptop.md, with one seed.
+    On the training split of the corpus of benchmarks/probes/baselines.sh, 1,553 tracks and 7 hours, it names 85 % of
+    the key signatures of test pieces right, and 98 % within a fifth: benchmarks/probes/laptop.md, with one seed.
     """
     return {**demo(), "max_steps": 1500, "warmup_steps": 75, "save_steps": 250, "logging_steps": 25}
 

@@ -13,7 +13,7 @@ import torch.distributed
 from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.audio_datasets import load_named_dataset, open_stream
+from mt2_music.audio.datasets import load_named_dataset, open_stream
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
 from mt2_music.train.data.quads import QUADS_FILE, Quads, QuadsAndSongs
@@ -216,7 +216,7 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint)
-    with stop.listening():
+    with stop.installed():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         except Exception as error:

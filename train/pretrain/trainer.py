@@ -100,8 +100,8 @@ class MT2Trainer(Trainer):
     c_bare     y where there is one, else A again      drawn         hidden   CPSD
     ========== ======================================= ============= ======== =============================
 
-    The mel half cannot be transposed, so next to a constant-Q half that is, it tells the transposition without any
-    listening to harmony; of two views compared, never both show it transposed, so that a model that reads
+    The mel half cannot be transposed, so next to a constant-Q half that is, it tells the transposition whatever the
+    harmony is; of two views compared, never both show it transposed, so that a model that reads
     transpositions gains nothing (a test lets one try). With `mel_views="all"`, as published, there are only A, B and
     A again, all transposed and with their mel halves.
 

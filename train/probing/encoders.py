@@ -26,8 +26,8 @@ from mt2_music import (
     modeling_mt2,
 )
 from mt2_music.feature_extraction import feature_extraction_mt2
-from mt2_music.keys import knows_keys
 from mt2_music.loading import find_model, list_models, load_extractor, load_model
+from mt2_music.song.keys import knows_keys
 from mt2_music.train.functions import load_function
 from mt2_music.train.publish.calibrate import calibrate_key
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio
-from mt2_music.keys import classify_key, key_calibration, mean_profile, rotate_to_c
 from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.music import key_name
+from mt2_music.song.keys import classify_key, key_calibration, mean_profile, rotate_to_c
 
 from .cache import EmbeddingCache, load_clip
 from .clips import Clip, Splits

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.keys import mean_profile
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.music import signature
+from mt2_music.song.keys import mean_profile
 from mt2_music.train.pretrain.losses import profile_phase
 from mt2_music.train.synth import compose, play_additive
 from mt2_music.train.synth.corpus import key_of, read_rows

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mt2_music.keys import KeyEstimate
 from mt2_music.music import MAJOR_TONICS, PITCH_CLASSES_BY_FIFTHS, fifths_between, signature
 from mt2_music.music_model import load
+from mt2_music.song.keys import KeyEstimate
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.plots.pictures import plot_self_similarity, plot_training, self_similarity

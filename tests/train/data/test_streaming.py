@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from mt2_music.audio_datasets import open_audio_cell
+from mt2_music.audio.datasets import open_audio_cell
 from mt2_music.train.data.streaming import StreamedPairs
 from mt2_music.train.data.windows import Transpositions, Windows
 from mt2_music.train.pretrain.__main__ import main

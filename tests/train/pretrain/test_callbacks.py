@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
-from mt2_music.keys import estimate_key
 from mt2_music.music import signature
+from mt2_music.song.keys import estimate_key
 from mt2_music.train.pretrain import callbacks
 from mt2_music.train.pretrain.__main__ import main
 from mt2_music.train.pretrain.callbacks import OnlineProbe

@@ -20,9 +20,9 @@ from transformers import (
 )
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.embed import embed_audio
-from mt2_music.keys import estimate_key, mean_profile
 from mt2_music.music import key_name
+from mt2_music.song.embed import embed_audio
+from mt2_music.song.keys import estimate_key, mean_profile
 from mt2_music.train.probing.cache import EmbeddingCache
 from mt2_music.train.probing.clips import Clip, MissingDataError, split_by_group
 from mt2_music.train.probing.encoders import Embedding, MT2Encoder, load_encoder

@@ -11,9 +11,9 @@ import torch
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.cli import main as mt2
-from mt2_music.keys import KeyEstimate, classify_key
 from mt2_music.loading import load_model
 from mt2_music.music import KEY_LABELS
+from mt2_music.song.keys import KeyEstimate, classify_key
 from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.key.__main__ import main
 from mt2_music.train.probing.encoders import MT2Encoder

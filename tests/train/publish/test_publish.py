@@ -180,7 +180,7 @@ import sys
 blocked = {blocked}
 sys.modules.update(dict.fromkeys(blocked))  # None: importing them fails, as if they were not installed
 import mt2_music, mt2_music.cli
-from mt2_music.embed import embed_audio
+from mt2_music.song.embed import embed_audio
 model = mt2_music.MT2Model(mt2_music.MT2Config(num_hidden_layers=1)).eval()
 print(embed_audio(model, mt2_music.MT2FeatureExtractor(), {str(tmp_path / "a.flac")!r}).mean.shape)
 """

@@ -1,0 +1,1 @@
+"""Where audio comes from: files of folders, and cells of data sets."""

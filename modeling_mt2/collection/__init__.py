@@ -1,0 +1,1 @@
+"""What many songs give: archives, tables, and the songs that are like a song."""

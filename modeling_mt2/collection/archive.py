@@ -1,0 +1,141 @@
+"""Archives of embeddings: a file that is written at the end, or a folder of parts that can be continued.
+
+A file that cannot be used is reported with its reason, and does not stop the others. Several processes may share a
+folder: each takes every so many-th file and writes parts of its own.
+"""
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
+from mt2_music.options import TABLE_SUFFIXES
+from mt2_music.storage import write_text_atomic
+
+from .tables import Row, parts, read_embeddings, write_table
+
+# A part is written when one of these is reached: what a run that was interrupted has to do again.
+ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 300.0
+PART, SETTINGS_FILE = "embeddings-", "settings.json"  # how names of parts begin; how rows of a folder are made
+
+Source = tuple[str, Any]  # name of a sound, and what `embed_audio` takes
+
+
+def each_file(sources: Iterable[Source], work: Callable[[Any], Any]) -> Iterator[tuple[str, Any, str | None]]:
+    """Do the work for every sound; one that cannot be used gives its reason and does not stop the rest.
+
+    Returns:
+        Name, result, and reason, of which either is None.
+    """
+    for name, sound in tqdm(sources, unit="file", disable=not sys.stderr.isatty()):
+        try:
+            yield name, work(sound), None
+        except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
+            tqdm.write(f"{name}: {error}", file=sys.stderr)
+            yield name, None, str(error)
+
+
+def check_output(output: Path, shards: int) -> bool:
+    """Tell whether the output is a folder, which is made if need be, and refuse what cannot be written."""
+    to_folder = output.suffix not in TABLE_SUFFIXES
+    if to_folder and output.suffix and not output.is_dir():
+        suffixes = ", ".join(TABLE_SUFFIXES)
+        raise ValueError(f"cannot write {output}: the name must end in one of {suffixes}, or be that of a folder")
+    if not output.parent.is_dir() or (output.is_file() if to_folder else output.is_dir()):
+        raise ValueError(f"cannot write {output}: something else is there, or its folder does not exist")
+    if not to_folder and shards > 1:
+        raise ValueError("several processes cannot write one file: name a folder")
+    if output.suffix != ".npz":
+        require("pyarrow", "writing anything but npz")
+    if to_folder:
+        output.mkdir(exist_ok=True)
+    return to_folder
+
+
+def check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Store in a folder how its rows are made, and refuse a folder whose rows were made in another way."""
+    path = folder / SETTINGS_FILE
+    if path.is_file() and (before := json.loads(path.read_text(encoding="utf-8"))) != settings:
+        raise ValueError(f"{folder} holds rows made with {before}, not {settings}: name another folder")
+    write_text_atomic(path, json.dumps(settings))
+
+
+class ArchiveWriter:
+    """Rows on their way to a file, or to a folder in parts.
+
+    Args:
+        output: file or folder.
+        share: of this process, for the names of parts; None for a file.
+    """
+
+    def __init__(self, output: Path, share: str | None) -> None:
+        self.output = output
+        self.share = share
+        self._rows: list[Row] = []
+        self._bytes, self._since = 0, time.monotonic()
+
+    def add(self, row: Row) -> None:
+        """Take a row, and write a part if there is enough for one."""
+        self._rows.append(row)
+        self._bytes += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+        seconds = time.monotonic() - self._since
+        if self.share and (
+            len(self._rows) >= ROWS_PER_PART or self._bytes > BYTES_PER_PART or seconds > SECONDS_PER_PART
+        ):
+            self.write()
+
+    def write(self) -> None:
+        """Write the rows that were added since the last part."""
+        if self._rows:
+            write_table(self._next_part() if self.share else self.output, self._rows)
+        self._rows, self._bytes, self._since = [], 0, time.monotonic()
+
+    def _next_part(self) -> Path:
+        number = 0
+        while (path := self.output / f"{PART}{self.share}-{number:05d}.parquet").exists():
+            number += 1
+        return path
+
+
+def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
+    """Return the names in the parts of a folder, and remove parts that are damaged.
+
+    Raises:
+        ValueError: they are another model's.
+    """
+    done: set[str] = set()
+    for path in parts(folder):
+        try:
+            part = read_embeddings([path])
+        except ValueError as error:
+            if not path.name.startswith(PART):
+                raise
+            print(f"{error}; it is written again", file=sys.stderr)
+            path.unlink(missing_ok=True)  # another process may have done it
+            continue
+        except FileNotFoundError:
+            continue
+        if part.source != source:
+            raise ValueError(f"{folder} holds embeddings of {' '.join(part.source)}, not of {' '.join(source)}")
+        done.update(part.files)
+    return done
+
+
+def write_failures(path: Path, failures: list[dict[str, Any]]) -> None:
+    """Write the table of failures, or remove that of an earlier run that had some."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["file", "error"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(failures)
+    write_text_atomic(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""What one song gives: embeddings and keys."""

@@ -1,0 +1,256 @@
+"""Songs to keys and key signatures, with a published model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mt2_music.configuration_mt2 import MT2Config
+from mt2_music.feature_extraction import MT2FeatureExtractor
+from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel
+from mt2_music.music import KEY_LABELS, SIGNATURES, camelot, open_key
+from mt2_music.options import DEFAULT_TRANSPOSITIONS
+
+from .embed import song_features, window_batches
+
+
+@dataclass(frozen=True)
+class KeyEstimate:
+    """Key signature of a song and, where the model can tell, its key.
+
+    Args:
+        signature: pitch class of the major key with that signature, C = 0.
+        profile: probability of each signature, (12,), index = that pitch class; sums to 1.
+        confidence: probability of the key, or of the signature where no key is named.
+        key: such as "A minor"; None from a model that does not tell major from minor.
+    """
+
+    signature: int
+    profile: np.ndarray = field(repr=False)
+    confidence: float
+    key: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The key, or both keys with the signature, such as "C major / A minor"."""
+        return self.key or SIGNATURES[self.signature]
+
+    @property
+    def camelot(self) -> str | None:
+        """The key in Camelot notation, such as "8A" for A minor; None where no key is named."""
+        return self.key and camelot(self.key)
+
+    @property
+    def open_key(self) -> str | None:
+        """The key in Open Key notation, such as "1m" for A minor; None where no key is named."""
+        return self.key and open_key(self.key)
+
+
+def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transpositions: int = 0) -> Tensor:
+    """Average the key signature profiles of a song's windows, weighted with their lengths.
+
+    Args:
+        model: with an equivariant token, in evaluation mode.
+        input_features: frames of one song, (T, input_size).
+        transpositions: also pitch the song up and down by up to so many semitones, turn these profiles back by as
+            much, and average them all; takes 2 * transpositions + 1 times as long.
+
+    Returns:
+        (12,) float32 on the CPU, in the model's own rotation.
+
+    Raises:
+        ValueError: more transpositions than the model has room for.
+    """
+    return _mean_profile(model, [input_features.to(model.device)], transpositions)
+
+
+def _mean_profile(model: MT2ForPreTraining, pieces: Iterable[Tensor], transpositions: int) -> Tensor:
+    profiles = _song_averages(model, pieces, transpositions)
+    return torch.stack([profile.roll(-shift) for shift, profile in profiles.items()]).mean(0)
+
+
+@torch.no_grad()
+def _song_averages(
+    model: MT2ForPreTraining | MT2ForAudioClassification, pieces: Iterable[Tensor], transpositions: int
+) -> dict[int, Tensor]:
+    """Average what a model answers for the windows of a song, weighted with their lengths, in every transposition.
+
+    Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
+    frames once, and takes no more memory the longer it is.
+
+    Args:
+        model: in evaluation mode.
+        pieces: frames of the song that follow one another, each (frames, input_size), on the model's device.
+        transpositions: semitones up and down.
+
+    Returns:
+        By transposition, float32 on the CPU: the mean profile, or the logits of the whole song.
+
+    Raises:
+        ValueError: more transpositions than the model has room for.
+    """
+    room = model.config.num_transposition_bins // 2
+    if not 0 <= transpositions <= room:
+        raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
+    shifts = range(-transpositions, transpositions + 1)
+    length = model.config.max_frames
+    total, num_frames = torch.zeros(()), 0
+    for windows, mask in window_batches(pieces, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
+        crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
+        answers = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
+        lengths = mask.sum(1).cpu()
+        by_shift = answers.float().cpu().unflatten(0, (len(shifts), len(windows)))
+        total = total + (by_shift * lengths[:, None]).sum(1)
+        num_frames += int(lengths.sum())
+    return dict(zip(shifts, total / num_frames, strict=True))
+
+
+def _answers(
+    model: MT2ForPreTraining | MT2ForAudioClassification, windows: Tensor, mask: Tensor, transposition: Tensor
+) -> Tensor:
+    if isinstance(model, MT2ForAudioClassification):
+        # The layer is linear: the mean of the logits of windows is what it makes of their mean, the song's embedding.
+        return model(windows, attention_mask=mask, transposition=transposition).logits
+    token = model.mt2(windows, attention_mask=mask, transposition=transposition).equivariant_embeds
+    return model.key_head.profile(model.key_head(token))
+
+
+def estimate_key(
+    model: MT2ForPreTraining,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = 0,
+) -> KeyEstimate:
+    """Estimate the key signature of one song, without any training on keys.
+
+    Args:
+        model: calibrated pre-training model, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+        transpositions: as for `mean_profile`: steadier, and slower.
+
+    Raises:
+        ValueError: the model has no equivariant token or no calibration, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    calibration = key_calibration(model)
+    pieces = song_features(extractor, audio, sampling_rate, model.device)
+    profile = rotate_to_c(_mean_profile(model, pieces, transpositions), calibration).numpy()
+    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
+
+
+def classify_key(
+    model: MT2ForAudioClassification,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = 0,
+) -> KeyEstimate:
+    """Name the key of one song, major or minor, with a model that was taught the 24 keys.
+
+    The signature is the one whose two keys are likeliest together, the key the likelier of these two.
+
+    Args:
+        model: that `mt2_music.train.key` has made, in evaluation mode.
+        extractor: the feature extractor published with it.
+        audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
+        sampling_rate: of samples, in hertz; files know theirs.
+        transpositions: also pitch the song up and down by up to so many semitones, transpose the probabilities back,
+            and average them all; takes 2 * transpositions + 1 times as long.
+
+    Raises:
+        ValueError: the model has other labels or no room for so many transpositions, or the audio cannot be used.
+        FileNotFoundError: a path that does not exist.
+    """
+    if not knows_keys(model.config):
+        raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
+    logits = _song_averages(model, song_features(extractor, audio, sampling_rate, model.device), transpositions)
+    numbers: Any = model.config.label2id
+    places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
+    probabilities = torch.zeros(2, 12)
+    for shift, by_label in logits.items():
+        probabilities += by_label.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(logits)
+    major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
+    profile = (major + minor).numpy()
+    best = int(profile.argmax())
+    place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
+    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place])
+
+
+def knows_keys(config: MT2Config) -> bool:
+    """Tell whether the labels of a model are the 24 keys, as `KEY_LABELS` spells them."""
+    return set(config.label2id or ()) == set(KEY_LABELS)
+
+
+def rotate_to_c(profile: Tensor, calibration: float) -> Tensor:
+    """Turn a model's profile so that index i is the major key on pitch class i, C = 0.
+
+    The loss leaves the rotation around the circle of fifths open, and not only by whole steps: a profile that always
+    lies between two keys satisfies it nearly as well. So the rotation is a real number, and a bin between two places
+    is shared between them in proportion.
+
+    Args:
+        profile: (12,), as `MT2ForPreTraining` gives it.
+        calibration: steps of a fifth from its index 0 to C major, from 0 to below 12.
+
+    Returns:
+        (12,), with the same sum and no negative values.
+    """
+    fifths = 7 * torch.arange(12) % 12  # index of each place on the circle, and, as 7 * 7 = 48 + 1, also the inverse
+    whole = int(calibration)
+    part = calibration - whole
+    by_fifths = profile[fifths]
+    turned = (1 - part) * by_fifths.roll(-whole) + part * by_fifths.roll(-whole - 1)
+    return turned[fifths]
+
+
+def key_calibration(model: MT2ForPreTraining) -> float:
+    """Return how many fifths lie between profile index 0 and C major.
+
+    Raises:
+        ValueError: the model has no equivariant token, or was never calibrated.
+    """
+    if "equivariant" not in model.config.class_tokens:
+        raise ValueError("this model has no equivariant token and knows no keys")
+    if model.config.key_calibration is None:
+        raise ValueError(
+            "this model has no key_calibration: publish it with `python -m mt2_music.train.publish`, which finds "
+            "where on its profile C major lies"
+        )
+    return model.config.key_calibration
+
+
+def song_key(
+    model: MT2PreTrainedModel,
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    transpositions: int = DEFAULT_TRANSPOSITIONS,
+) -> KeyEstimate:
+    """Name the key of one song with what the model has: its layer of 24 keys, or its key signature profile.
+
+    Args, Raises: as of `classify_key` and `estimate_key`.
+    """
+    check_names_keys(model)
+    if isinstance(model, MT2ForAudioClassification):
+        return classify_key(model, extractor, audio, sampling_rate, transpositions)
+    assert isinstance(model, MT2ForPreTraining)
+    return estimate_key(model, extractor, audio, sampling_rate, transpositions)
+
+
+def check_names_keys(model: MT2PreTrainedModel) -> None:
+    """Refuse a model that has neither a layer of 24 keys nor a calibrated key signature profile.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    if isinstance(model, MT2ForPreTraining):
+        key_calibration(model)
+    elif not (isinstance(model, MT2ForAudioClassification) and knows_keys(model.config)):
+        labels = list(model.config.label2id or ())[:3]
+        raise ValueError(f"this model names no keys; its labels are {', '.join(map(str, labels))}, ...")
