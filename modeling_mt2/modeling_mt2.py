@@ -148,6 +148,32 @@ def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     return (tokens * weights.to(tokens.dtype)[:, :, None]).sum(dim=1)
 
 
+def frame_levels(input_features: Tensor, config: MT2Config) -> Tensor:
+    """Return the loudest mel band of every frame, (..., T, input_size) to (..., T); 1 is 100 dB."""
+    return input_features[..., -config.num_mel_bins :].amax(-1)
+
+
+def sounding_frames(levels: Tensor, config: MT2Config, attention_mask: Tensor | None = None) -> Tensor:
+    """Tell which frames hold sound: silent ones have no weight in class tokens, keys and song vectors.
+
+    A frame is silent if its loudest mel band lies more than `config.silence_range` below that of the loudest frame of
+    its clip, 45 dB as published, or below `config.silence_floor`, about where 16-bit dither is.
+
+    Args:
+        levels: of `frame_levels`, (B, T), of whole recordings or of windows.
+        config: of the model.
+        attention_mask: (B, T), 1 for frames of the clip and 0 for padding; None when nothing is padded.
+
+    Returns:
+        True where a frame of the clip holds sound, (B, T).
+    """
+    valid = torch.ones_like(levels, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    if config.silence_range is None:
+        return valid
+    loudest = levels.masked_fill(~valid, 0.0).amax(1, keepdim=True)
+    return valid & (levels >= (loudest - config.silence_range).clamp(min=config.silence_floor))
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: Tensor,
@@ -310,7 +336,9 @@ class MT2Model(MT2PreTrainedModel):
                 backend may need.
 
         Returns:
-            Class tokens of a long input are means over its windows, weighted with their numbers of valid frames.
+            Nothing attends to frames that are silent beside the loudest of their window (see `sounding_frames`). Class
+            tokens of a long input are means over its windows, weighted with their numbers of frames that are not
+            silent beside the loudest of the clip.
 
         Raises:
             ValueError: shapes that do not fit the config or each other, or a transposition out of range.
@@ -320,7 +348,6 @@ class MT2Model(MT2PreTrainedModel):
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name) is None:
                 options[name] = getattr(self.config, name)
-        input_features = input_features.to(self.embeddings.position_embeddings.dtype)
         num_windows = math.ceil(input_features.shape[1] / self.config.max_frames)
         encode = self._encode if num_windows == 1 else self._encode_windows
         states, attentions = encode(input_features, attention_mask, transposition, mel_mask, **options)
@@ -355,12 +382,16 @@ class MT2Model(MT2PreTrainedModel):
         output_hidden_states: bool,
         **kwargs: Any,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Encode clips of at most one window.
+        """Encode clips of at most one window; nothing attends to their silent frames.
 
         Returns:
             States (B, C + T, D), last of them the normalised output and, where hidden states are asked for, before it
             the embeddings and the output of every layer; and attentions.
         """
+        if self.config.silence_range is not None:
+            levels = frame_levels(input_features, self.config)
+            attention_mask = sounding_frames(levels, self.config, attention_mask)
+        input_features = input_features.to(self.embeddings.position_embeddings.dtype)
         hidden_states = self.embeddings(input_features, attention_mask, transposition, mel_mask)
         mask = self._attention_mask(hidden_states, attention_mask, output_attentions)
         states, attentions = [hidden_states], []
@@ -425,8 +456,10 @@ class MT2Model(MT2PreTrainedModel):
 
         states = [scatter(pieces) for pieces in zip(*(states for states, _ in chunks), strict=True)]
         num_tokens = len(self.config.class_tokens)
-        weights = mask.reshape(batch, num_windows, -1).sum(2).float()
-        weights = (weights / weights.sum(1, keepdim=True).clamp(min=1)).to(input_features.dtype)[:, :, None, None]
+        sounding = sounding_frames(frame_levels(input_features, self.config), self.config, attention_mask)
+        sounding = nn.functional.pad(sounding, (0, padding)).reshape(batch, num_windows, -1)
+        weights = window_weights(sounding.sum(2), mask.reshape(batch, num_windows, -1).sum(2))
+        weights = weights.to(states[0].dtype)[:, :, None, None]
         joined = []
         for state in states:
             by_window = state.unflatten(0, (batch, num_windows))  # (B, W, C + frames, D)
@@ -435,6 +468,20 @@ class MT2Model(MT2PreTrainedModel):
         if not kwargs["output_attentions"]:
             return joined, []
         return joined, [scatter(pieces) for pieces in zip(*(weights for _, weights in chunks), strict=True)]
+
+
+def window_weights(sounding: Tensor, valid: Tensor) -> Tensor:
+    """Weigh the windows of a recording by their frames that hold sound; of a silent recording, by all their frames.
+
+    Args:
+        sounding: frames of each window that are not silent beside the loudest of the recording, (..., W).
+        valid: frames of each window, (..., W).
+
+    Returns:
+        float32 (..., W); sums to 1, or is 0 where there is no frame at all.
+    """
+    counts = torch.where(sounding.sum(-1, keepdim=True) > 0, sounding, valid).float()
+    return counts / counts.sum(-1, keepdim=True).clamp(min=1)
 
 
 class MT2KeyHead(nn.Module):
@@ -728,6 +775,9 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             `logits` (B, num_labels), and with labels their mean `loss`.
         """
         encoded = self.mt2(input_features, attention_mask, **kwargs)
+        if self.config.pooling == "frames":
+            levels = frame_levels(input_features, self.config)
+            attention_mask = sounding_frames(levels, self.config, attention_mask)
         logits = self.classifier(self.dropout(self._pool(encoded, attention_mask)))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mt2_music.audio.datasets import open_audio_cell
 from mt2_music.audio.files import printable
+from mt2_music.configuration_mt2 import MT2Config
 from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
-from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
+from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, frame_levels, sounding_frames, window_weights
 
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
@@ -30,10 +31,12 @@ class SongEmbedding:
     Args:
         vectors: of the whole song, (hidden_size,), by name: "mean" of the class tokens, and each of "equivariant" and
             "contrastive" that the model has; also to be had as attributes. They are the means over the windows,
-            weighted with their numbers of frames.
+            weighted with their numbers of frames that hold sound.
         windows: the same of every window, (windows, hidden_size).
         times: start and end of every window in seconds, (windows, 2).
         seconds: duration of the song.
+        sounding: share of the song that is not silent, 0 to 1; see `mt2_music.modeling_mt2.sounding_frames`. At 0 the
+            vectors mean nothing.
         frames: frame tokens (frames, hidden_size), if asked for; see `frame_times`.
         frame_rate: of the frames, per second.
         source: model and front end that made it, if `MusicModel.embed` did.
@@ -43,6 +46,7 @@ class SongEmbedding:
     windows: dict[str, np.ndarray]
     times: np.ndarray
     seconds: float
+    sounding: float = 1.0
     frames: np.ndarray | None = None
     frame_rate: float | None = None
     source: Provenance | None = None
@@ -120,25 +124,25 @@ def embed_audio(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     blocks = _CheckedBlocks(extractor, audio, sampling_rate)
     vectors: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
-    tokens, counts = [], []
+    tokens, loudness = [], WindowWeights(model.config)
     for features, mask in window_batches(stream_features(extractor, blocks, model.device), length, hop, batch_size):
         outputs = model(features, attention_mask=mask, transposition=transposition or None)
         vectors["mean"].append(outputs.pooler_output.float().cpu())
         for name in model.config.class_tokens:
             vectors[name].append(outputs[f"{name}_embeds"].float().cpu())
-        counts.append(mask.sum(1).cpu())
+        loudness.add(features, mask)
         if frames:
             tokens.append(outputs.last_hidden_state[mask].float().cpu())
-    valid = torch.cat(counts)
     windows = {name: torch.cat(parts) for name, parts in vectors.items()}
-    weights = (valid / valid.sum())[:, None]
-    starts = hop * np.arange(len(valid)) / extractor.frame_rate
+    weights, sounding = loudness.weights()
+    starts = hop * np.arange(len(weights)) / extractor.frame_rate
     seconds = blocks.num_samples / extractor.sampling_rate
     return SongEmbedding(
-        vectors={name: (values * weights).sum(0).numpy() for name, values in windows.items()},
+        vectors={name: (values * weights[:, None]).sum(0).numpy() for name, values in windows.items()},
         windows={name: values.numpy() for name, values in windows.items()},
         times=np.stack([starts, np.minimum(starts + length / extractor.frame_rate, seconds)], 1).astype(np.float32),
         seconds=seconds,
+        sounding=sounding,
         frames=torch.cat(tokens).numpy() if frames else None,
         frame_rate=extractor.frame_rate,
     )
@@ -274,6 +278,31 @@ def window_batches(pieces: Iterable[Tensor], length: int, hop: int, size: int) -
             batch.clear()
     if batch:
         yield join()
+
+
+class WindowWeights:
+    """Weights of the windows of a song, by how much sound they hold beside its loudest frame, once all were there.
+
+    Args:
+        config: of the model.
+    """
+
+    def __init__(self, config: MT2Config) -> None:
+        self.config = config
+        self._levels: list[Tensor] = []
+
+    def add(self, windows: Tensor, mask: Tensor) -> None:
+        """Take windows that follow, (W, T, input_size), and where they are not padded, (W, T)."""
+        levels = frame_levels(windows, self.config).float().masked_fill(~mask, -1.0).cpu()  # no frame lies below 0
+        self._levels.append(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-1.0))
+
+    def weights(self) -> tuple[Tensor, float]:
+        """Return the weights of all windows, (windows,), which sum to 1, and the share of frames that hold sound."""
+        levels = torch.cat(self._levels)
+        mask = levels >= 0
+        sounding = sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask)
+        share = float(sounding.sum() / mask.sum())
+        return window_weights(sounding.sum(1), mask.sum(1)), share
 
 
 class Embedder:

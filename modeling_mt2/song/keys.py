@@ -14,7 +14,7 @@ from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification,
 from mt2_music.music import KEY_LABELS, SIGNATURES, camelot, open_key
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
-from .embed import song_features, window_batches
+from .embed import WindowWeights, song_features, window_batches
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class KeyEstimate:
 
 
 def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transpositions: int = 0) -> Tensor:
-    """Average the key signature profiles of a song's windows, weighted with their lengths.
+    """Average the key signature profiles of a song's windows, weighted with their frames that hold sound.
 
     Args:
         model: with an equivariant token, in evaluation mode.
@@ -76,10 +76,10 @@ def _mean_profile(model: MT2ForPreTraining, pieces: Iterable[Tensor], transposit
 def _song_averages(
     model: MT2ForPreTraining | MT2ForAudioClassification, pieces: Iterable[Tensor], transpositions: int
 ) -> dict[int, Tensor]:
-    """Average what a model answers for the windows of a song, weighted with their lengths, in every transposition.
+    """Average what a model answers for the windows of a song, weighted by sound, in every transposition.
 
     Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
-    frames once, and takes no more memory the longer it is.
+    frames once, and what is kept of it are the answers.
 
     Args:
         model: in evaluation mode.
@@ -97,15 +97,14 @@ def _song_averages(
         raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
     shifts = range(-transpositions, transpositions + 1)
     length = model.config.max_frames
-    total, num_frames = torch.zeros(()), 0
+    answers, loudness = [], WindowWeights(model.config)
     for windows, mask in window_batches(pieces, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
-        answers = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
-        lengths = mask.sum(1).cpu()
-        by_shift = answers.float().cpu().unflatten(0, (len(shifts), len(windows)))
-        total = total + (by_shift * lengths[:, None]).sum(1)
-        num_frames += int(lengths.sum())
-    return dict(zip(shifts, total / num_frames, strict=True))
+        batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
+        answers.append(batch.float().cpu().unflatten(0, (len(shifts), len(windows))))
+        loudness.add(windows, mask)
+    weights, _ = loudness.weights()
+    return dict(zip(shifts, (torch.cat(answers, 1) * weights[:, None]).sum(1), strict=True))
 
 
 def _answers(
