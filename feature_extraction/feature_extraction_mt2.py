@@ -84,7 +84,7 @@ def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.nda
         return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
 
 
-def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """Resample a mono float32 waveform of shape (samples,) with soxr's high quality setting."""
     if from_rate == to_rate:
         return waveform
@@ -93,7 +93,7 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
-def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
+def read_blocks(file: Any, sampling_rate: float, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
     """Decode a sound file of any length block by block, in bounded memory.
 
     Args:

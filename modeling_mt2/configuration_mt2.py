@@ -131,7 +131,8 @@ class MT2Config(PreTrainedConfig):
 
         Give the feature extractor `cqt_scale="decibel"` with it.
         """
-        return cls(**{"chroma_init": False, "center_profile": False, "profile_gain": 1.0, "silence_range": None, **kwargs})
+        published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0, "silence_range": None}
+        return cls(**{**published, **kwargs})
 
     @property
     def input_size(self) -> int:

@@ -4,6 +4,8 @@ Pitch classes are numbers of semitones above C, from 0 to 11. A key is written "
 "Eb:min7". A key signature is named by the pitch class of its major key.
 """
 
+import numpy as np
+
 # Pitch classes
 
 PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # by note name
@@ -56,6 +58,36 @@ def transpose_key(label: str, semitones: int) -> str:
     """Return the key some semitones higher."""
     tonic, mode = parse_key(label)
     return key_name(tonic + semitones, mode)
+
+
+# Ratings of the twelve pitch classes in a major and a minor context, the tonic first.
+# Source: Krumhansl & Kessler 1982, Tracing the dynamic changes in perceived tonal organization, Psychol. Review 89.
+KEY_RATINGS = {
+    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+}
+
+
+def correlate_with_keys(chroma: np.ndarray) -> dict[str, float]:
+    """Correlate a chroma (12,), C first, with the ratings of every key; 0 for one that is the same everywhere.
+
+    Source: Krumhansl 1990, Cognitive foundations of musical pitch.
+    """
+    centred = chroma - chroma.mean()
+    length = np.linalg.norm(centred)
+    scores = {}
+    for mode, ratings in KEY_RATINGS.items():
+        template = np.subtract(ratings, np.mean(ratings))
+        for tonic in range(12):
+            product = np.dot(np.roll(template, tonic), centred)
+            scores[key_name(tonic, mode)] = float(product / (length * np.linalg.norm(template))) if length else 0.0
+    return scores
+
+
+def key_of_chroma(chroma: np.ndarray) -> str:
+    """Return the key whose ratings correlate best with a chroma (12,), C first."""
+    scores = correlate_with_keys(chroma)
+    return max(scores, key=scores.__getitem__)
 
 
 # Key signatures and the circle of fifths

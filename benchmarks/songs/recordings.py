@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 import mt2_music
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
-from mt2_music.music import SIGNATURES, signature
+from mt2_music.music import SIGNATURES, key_of_chroma, signature
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.probing.encoders import SpectrogramStatistics
-from mt2_music.train.probing.rules import correlate
 
 SAMPLING_RATE = 16000
 MIN_SECONDS = 30.0
@@ -46,9 +45,9 @@ def check(estimate: SignatureEstimator, tracks: list[np.ndarray]) -> tuple[float
     )
 
 
-def listen(model: mt2_music.MusicModel) -> SignatureEstimator:
-    """Return what names signatures with a model, as `mt2 key` does."""
-    return lambda waveform: model.key(waveform, SAMPLING_RATE).signature
+def likeliest_signature(model: mt2_music.MusicModel) -> SignatureEstimator:
+    """Return what names signatures with a model, as `mt2 key` does, also of tracks without a clear key."""
+    return lambda waveform: int(model.key(waveform, SAMPLING_RATE).profile.argmax())
 
 
 def main() -> None:
@@ -68,8 +67,10 @@ def main() -> None:
             continue
         if len(audio) >= MIN_SECONDS * rate:
             tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
-    estimators = {name: listen(mt2_music.load(name)) for name in arguments.models}
-    estimators["krumhansl"] = lambda waveform: signature(correlate(chroma.embed(waveform).vectors["statistics"][:12]))
+    estimators = {name: likeliest_signature(mt2_music.load(name)) for name in arguments.models}
+    estimators["krumhansl"] = lambda waveform: signature(
+        key_of_chroma(chroma.embed(waveform).vectors["statistics"][:12])
+    )
     lines = [
         "| model | halves agree | or a fifth apart | transposition followed | or a fifth off |",
         "|---|---:|---:|---:|---:|",

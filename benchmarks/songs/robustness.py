@@ -24,13 +24,12 @@ from tqdm import tqdm
 from mt2_music import MT2ForPreTraining
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
 from mt2_music.loading import load_extractor, load_model
-from mt2_music.music import signature
+from mt2_music.music import key_of_chroma, signature
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 from mt2_music.song.keys import key_calibration, mean_profile, rotate_to_c
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.probing.encoders import MT2Encoder, SpectrogramStatistics
-from mt2_music.train.probing.rules import correlate
 
 SECONDS = 30.0
 SAMPLING_RATE = 16000
@@ -152,7 +151,7 @@ def open_baselines() -> tuple[Embedder, str]:
 
     def embed(waveform: np.ndarray) -> dict[str, Any]:
         statistics = chroma.embed(waveform).vectors["statistics"][:12]
-        return {"mfcc": mfcc.embed(waveform).vectors["statistics"], "signature": signature(correlate(statistics))}
+        return {"mfcc": mfcc.embed(waveform).vectors["statistics"], "signature": signature(key_of_chroma(statistics))}
 
     return embed, f"{mfcc.identity}-{chroma.identity}"
 

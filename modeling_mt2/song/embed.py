@@ -6,6 +6,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from mt2_music.audio.datasets import open_audio_cell
 from mt2_music.audio.files import printable
 from mt2_music.configuration_mt2 import MT2Config
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
+from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks, resample
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, frame_levels, sounding_frames, window_weights
 
+from .tuning import MIN_AGREEMENT, estimate_tuning
+
+# To estimate the tuning: how much sound is looked at, among how many blocks, and what is corrected.
+SECONDS_TO_TUNE, MAX_BLOCKS_TO_TUNE, MIN_AMPLITUDE, MIN_CENTS = 60.0, 10, 1e-3, 15.0
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
 
@@ -149,10 +154,12 @@ def embed_audio(
 
 
 class _CheckedBlocks:
-    """A song as waveform blocks at the extractor's rate; raises on NaN, and counts the samples that were read."""
+    """A song as waveform blocks, at the extractor's rate or another; raises on NaN, and counts samples."""
 
-    def __init__(self, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> None:
-        self.blocks = _blocks(extractor, audio, sampling_rate)
+    def __init__(
+        self, extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None, rate: float | None = None
+    ) -> None:
+        self.blocks = _blocks(extractor, audio, sampling_rate, extractor.sampling_rate if rate is None else rate)
         self.num_samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -163,17 +170,19 @@ class _CheckedBlocks:
             yield block
 
 
-def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
+def _blocks(
+    extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None, rate: float
+) -> Iterator[np.ndarray]:
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
     if isinstance(audio, str) and printable(audio) != audio:  # libsndfile opens no such path
         with open(audio, "rb") as file:
-            yield from _blocks(extractor, file, sampling_rate)
+            yield from _blocks(extractor, file, sampling_rate, rate)
         return
     if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
-        yield from read_blocks(audio, extractor.sampling_rate, BLOCK_SECONDS)
+        yield from read_blocks(audio, rate, BLOCK_SECONDS)
         return
-    waveform = extractor.load(audio, sampling_rate)
+    waveform = resample(extractor.load(audio, sampling_rate), extractor.sampling_rate, rate)
     size = int(BLOCK_SECONDS * extractor.sampling_rate)
     yield from (waveform[start : start + size] for start in range(0, len(waveform), size))
 
@@ -195,6 +204,43 @@ def song_features(
         Pieces (frames, feature_size) that follow one another, on `device`.
     """
     return stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate), device)
+
+
+def tuned_features(
+    extractor: MT2FeatureExtractor,
+    audio: Any,
+    sampling_rate: int | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Iterator[Tensor], float]:
+    """Compute the frames of one song as if it were tuned to A = 440 Hz; a file is decoded in blocks.
+
+    A song that is off by less than `MIN_CENTS` stays as it is. Another one is read faster or slower, by 3 % at most.
+
+    Args:
+        extractor, audio, sampling_rate, device: as for `song_features`, whose errors it raises.
+
+    Returns:
+        Pieces as of `song_features`, and by how many cents the song is tuned above A = 440 Hz, from -50 to 50.
+    """
+    start = audio.tell() if hasattr(audio, "tell") else 0
+    blocks = iter(_CheckedBlocks(extractor, audio, sampling_rate))
+    first, sounding = [], 0.0
+    for block in islice(blocks, MAX_BLOCKS_TO_TUNE):
+        first.append(block)
+        sounding += len(block) / extractor.sampling_rate if abs(block).max(initial=0.0) > MIN_AMPLITUDE else 0.0
+        if sounding >= SECONDS_TO_TUNE:
+            break
+    beginning = np.concatenate(first) if first else np.zeros(0, np.float32)
+    cents, agreement = estimate_tuning(beginning, extractor.sampling_rate)
+    if agreement < MIN_AGREEMENT:
+        cents = 0.0
+    if abs(cents) < MIN_CENTS:
+        return stream_features(extractor, chain(first, blocks), device), cents
+    if hasattr(audio, "seek"):
+        audio.seek(start)
+    # Taken for samples at the extractor's rate, they sound as much lower.
+    rate = extractor.sampling_rate * 2 ** (cents / 1200)
+    return stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate, rate), device), cents
 
 
 @torch.no_grad()

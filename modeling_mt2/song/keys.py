@@ -14,7 +14,8 @@ from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification,
 from mt2_music.music import KEY_LABELS, SIGNATURES, camelot, open_key
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
-from .embed import WindowWeights, song_features, window_batches
+from .embed import WindowWeights, tuned_features, window_batches
+from .tonality import PitchStatistics
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,26 @@ class KeyEstimate:
     """Key signature of a song and, where the model can tell, its key.
 
     Args:
-        signature: pitch class of the major key with that signature, C = 0.
-        profile: probability of each signature, (12,), index = that pitch class; sums to 1.
-        confidence: probability of the key, or of the signature where no key is named.
-        key: such as "A minor"; None from a model that does not tell major from minor.
+        signature: pitch class of the major key with that signature, C = 0; None if the song has no key.
+        profile: probability of each signature, (12,), index = that pitch class; sums to 1. Of a song without a key it
+            means nothing.
+        confidence: probability of the key, or of the signature where no key is named; 0 if the song has no key.
+        key: such as "A minor"; None from a model that does not tell major from minor, and if the song has no key.
+        reason: why it has none: "silent", "no pitch", "one pitch only" or "no tonal centre"; None if it has one.
+        tuning_cents: how far the song is tuned above A = 440 Hz, in cents, from -50 to 50.
     """
 
-    signature: int
+    signature: int | None
     profile: np.ndarray = field(repr=False)
     confidence: float
     key: str | None = None
+    reason: str | None = None
+    tuning_cents: float = 0.0
 
     @property
     def name(self) -> str:
-        """The key, or both keys with the signature, such as "C major / A minor"."""
-        return self.key or SIGNATURES[self.signature]
+        """The key, or both keys with the signature, such as "C major / A minor", or "no key"."""
+        return self.key or ("no key" if self.signature is None else SIGNATURES[self.signature])
 
     @property
     def camelot(self) -> str | None:
@@ -64,18 +70,38 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     Raises:
         ValueError: more transpositions than the model has room for.
     """
-    return _mean_profile(model, [input_features.to(model.device)], transpositions)
+    return _turned_back(_answer_song(model, [input_features.to(model.device)], transpositions).by_shift)
 
 
-def _mean_profile(model: MT2ForPreTraining, pieces: Iterable[Tensor], transpositions: int) -> Tensor:
-    profiles = _song_averages(model, pieces, transpositions)
+def _turned_back(profiles: dict[int, Tensor]) -> Tensor:
+    """Turn profiles of transposed music back, and average them."""
     return torch.stack([profile.roll(-shift) for shift, profile in profiles.items()]).mean(0)
 
 
+@dataclass(frozen=True)
+class _SongAnswers:
+    """What a model answers for a song, by transposition, and what tells whether the song has a key."""
+
+    by_shift: dict[int, Tensor]
+    weights: Tensor
+    sounding: float
+    pitches: PitchStatistics | None
+
+    def reason(self, profile: np.ndarray) -> str | None:
+        """Say why the song has no key, if so."""
+        if not self.sounding:
+            return "silent"
+        assert self.pitches is not None
+        return self.pitches.tonality(self.weights, profile).reason
+
+
 @torch.no_grad()
-def _song_averages(
-    model: MT2ForPreTraining | MT2ForAudioClassification, pieces: Iterable[Tensor], transpositions: int
-) -> dict[int, Tensor]:
+def _answer_song(
+    model: MT2ForPreTraining | MT2ForAudioClassification,
+    pieces: Iterable[Tensor],
+    transpositions: int,
+    extractor: MT2FeatureExtractor | None = None,
+) -> _SongAnswers:
     """Average what a model answers for the windows of a song, weighted by sound, in every transposition.
 
     Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
@@ -85,6 +111,7 @@ def _song_averages(
         model: in evaluation mode.
         pieces: frames of the song that follow one another, each (frames, input_size), on the model's device.
         transpositions: semitones up and down.
+        extractor: that made the frames; None leaves the statistics of pitches out.
 
     Returns:
         By transposition, float32 on the CPU: the mean profile, or the logits of the whole song.
@@ -98,13 +125,17 @@ def _song_averages(
     shifts = range(-transpositions, transpositions + 1)
     length = model.config.max_frames
     answers, loudness = [], WindowWeights(model.config)
+    pitches = None if extractor is None else PitchStatistics(extractor, model.config)
     for windows, mask in window_batches(pieces, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
         batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
         answers.append(batch.float().cpu().unflatten(0, (len(shifts), len(windows))))
         loudness.add(windows, mask)
-    weights, _ = loudness.weights()
-    return dict(zip(shifts, (torch.cat(answers, 1) * weights[:, None]).sum(1), strict=True))
+        if pitches is not None:
+            pitches.add(windows, mask)
+    weights, sounding = loudness.weights()
+    means = (torch.cat(answers, 1) * weights[:, None]).sum(1)
+    return _SongAnswers(dict(zip(shifts, means, strict=True)), weights, sounding, pitches)
 
 
 def _answers(
@@ -138,9 +169,12 @@ def estimate_key(
         FileNotFoundError: a path that does not exist.
     """
     calibration = key_calibration(model)
-    pieces = song_features(extractor, audio, sampling_rate, model.device)
-    profile = rotate_to_c(_mean_profile(model, pieces, transpositions), calibration).numpy()
-    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()))
+    pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
+    song = _answer_song(model, pieces, transpositions, extractor)
+    profile = rotate_to_c(_turned_back(song.by_shift), calibration).numpy()
+    if reason := song.reason(profile):
+        return KeyEstimate(None, profile, 0.0, reason=reason)
+    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()), tuning_cents=cents)
 
 
 def classify_key(
@@ -168,17 +202,20 @@ def classify_key(
     """
     if not knows_keys(model.config):
         raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
-    logits = _song_averages(model, song_features(extractor, audio, sampling_rate, model.device), transpositions)
+    pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
+    song = _answer_song(model, pieces, transpositions, extractor)
     numbers: Any = model.config.label2id
     places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
     probabilities = torch.zeros(2, 12)
-    for shift, by_label in logits.items():
-        probabilities += by_label.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(logits)
+    for shift, logits in song.by_shift.items():
+        probabilities += logits.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(song.by_shift)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
+    if reason := song.reason(profile):
+        return KeyEstimate(None, profile, 0.0, reason=reason)
     best = int(profile.argmax())
     place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
-    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place])
+    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place], tuning_cents=cents)
 
 
 def knows_keys(config: MT2Config) -> bool:

@@ -1,9 +1,10 @@
 """Fit a key classifier on a published model: `python -m mt2_music.train.key MODEL TARGET --corpus corpus`.
 
-One linear layer is fitted on the frozen embeddings of the training pieces of a rendered corpus; its validation pieces
-choose the readout and the weight decay, and its test pieces are not used. The new folder holds the whole model and the
-layer. `AutoModelForAudioClassification`, `pipeline("audio-classification")` and `mt2 key` name keys with it. Every
-other Auto class loads the same as from the model's own folder.
+One linear layer is fitted on the frozen embeddings of the training pieces of a rendered corpus, also in other keys,
+and of pieces of plain tones. The corpus's validation pieces choose the readout and the weight decay, and its test
+pieces are not used. The new folder holds the whole model and the layer. `AutoModelForAudioClassification`,
+`pipeline("audio-classification")` and `mt2 key` name keys with it. Every other Auto class loads the same as from the
+model's own folder.
 """
 
 import argparse

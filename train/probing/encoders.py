@@ -133,6 +133,7 @@ class MT2Encoder:
         name: for the table.
         layers: hidden states to read besides the output: 0 is what enters the first layer.
         device: where to compute.
+        transposition: pitch the music up by so many semitones.
 
     Readouts are "equivariant", "contrastive", their "mean" and "concatenation", and the mean over "frames"; those of
     layer k are called "mean@k" and so on.
@@ -145,9 +146,11 @@ class MT2Encoder:
         name: str,
         layers: Sequence[int] = (),
         device: str = "cpu",
+        transposition: int = 0,
     ) -> None:
         self.name = name
         self.extractor = extractor
+        self.transposition = transposition
         self.sampling_rate = extractor.sampling_rate
         self.model = model.eval()
         self.model.to(torch.device(device))
@@ -161,14 +164,16 @@ class MT2Encoder:
         self.identity = _fingerprint(
             json.dumps(settings, default=str), _weights_hash(self.encoder), extractor.to_json_string(), *OWN_CODE
         )
-        self.fingerprint = _fingerprint(self.identity, str(self.layers))
+        self.fingerprint = _fingerprint(self.identity, str(self.layers), *([str(transposition)] * bool(transposition)))
 
     @torch.no_grad()
     def embed(self, waveform: np.ndarray) -> Embedding:
         """Embed one clip of any length, mono float32 (samples,)."""
         device = self.encoder.device
         features = self.extractor.extract(torch.from_numpy(waveform)[None].to(device))
-        outputs = self.encoder(features, output_hidden_states=bool(self.layers))
+        outputs = self.encoder(
+            features, transposition=self.transposition or None, output_hidden_states=bool(self.layers)
+        )
         tokens = self.encoder.config.class_tokens
         vectors: dict[str, np.ndarray] = {}
         frames: dict[str, np.ndarray] = {}

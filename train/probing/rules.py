@@ -11,7 +11,7 @@ import torch
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio
 from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
-from mt2_music.music import key_name
+from mt2_music.music import key_name, key_of_chroma
 from mt2_music.song.keys import classify_key, key_calibration, mean_profile, rotate_to_c
 
 from .cache import EmbeddingCache, load_clip
@@ -19,12 +19,6 @@ from .clips import Clip, Splits
 from .encoders import Embedding, MT2Encoder, SpectrogramStatistics
 from .heads import Beats, Head, Keys
 
-# Ratings of the twelve pitch classes in a major and a minor context, the tonic first.
-# Source: Krumhansl & Kessler 1982, Tracing the dynamic changes in perceived tonal organization, Psychol. Review 89.
-RATINGS = {
-    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
-    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
-}
 TAPPING_PERIODS = np.arange(0.2, 3.0, 0.02)  # seconds
 
 Score = Callable[[list[Any], list[Any]], float]
@@ -62,17 +56,7 @@ class KrumhanslTemplates(SpectrogramStatistics):
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
         """Name the keys of the test clips."""
         cache = EmbeddingCache(cache_dir, self, with_frames=False)
-        return [correlate(cache(clip).vectors["statistics"][:12]) for clip in splits["test"]]
-
-
-def correlate(chroma: np.ndarray) -> str:
-    """Return the key whose template correlates best with a chroma (12,), C first."""
-    scores = {
-        key_name(tonic, mode): np.corrcoef(np.roll(ratings, tonic), chroma)[0, 1]
-        for mode, ratings in RATINGS.items()
-        for tonic in range(12)
-    }
-    return max(scores, key=lambda key: scores[key])
+        return [key_of_chroma(cache(clip).vectors["statistics"][:12]) for clip in splits["test"]]
 
 
 class ZeroShotKey:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
-from mt2_music.music import key_name
+from mt2_music.music import KEY_RATINGS, key_name, key_of_chroma
 from mt2_music.song.embed import embed_audio
 from mt2_music.song.keys import estimate_key, mean_profile
 from mt2_music.train.probing.cache import EmbeddingCache
@@ -31,7 +31,7 @@ from mt2_music.train.probing.metrics import load_metric
 from mt2_music.train.probing.probe import probe
 from mt2_music.train.probing.report.__main__ import main as report
 from mt2_music.train.probing.report.report import load_results, table
-from mt2_music.train.probing.rules import RATINGS, Tapping, ZeroShotKey, correlate
+from mt2_music.train.probing.rules import Tapping, ZeroShotKey
 from mt2_music.train.probing.run.__main__ import main
 from mt2_music.train.probing.run.benchmark import shuffled
 from mt2_music.train.probing.tasks import TASKS
@@ -383,10 +383,12 @@ def test_embeddings_are_kept_by_content(tmp_path):
 
 def test_key_templates():
     """Each template names its own key, and the pitch forks of the calibration are estimated right."""
-    for mode, ratings in RATINGS.items():
-        assert [correlate(np.roll(ratings, tonic)) for tonic in range(12)] == [key_name(t, mode) for t in range(12)]
+    for mode, ratings in KEY_RATINGS.items():
+        assert [key_of_chroma(np.roll(ratings, tonic)) for tonic in range(12)] == [
+            key_name(t, mode) for t in range(12)
+        ]
     chroma = load_encoder("chroma")
-    estimated = [correlate(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
+    estimated = [key_of_chroma(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
     assert estimated == [key_name(tonic, "major") for tonic in range(12)]
 
 
