@@ -15,7 +15,7 @@ from mt2_music.music import KEY_LABELS, SIGNATURES, camelot, open_key
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 from .embed import WindowWeights, tuned_features, window_batches
-from .tonality import PitchStatistics
+from .tonality import PitchStatistics, Tonality
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class KeyEstimate:
         key: such as "A minor"; None from a model that does not tell major from minor, and if the song has no key.
         reason: why it has none: "silent", "no pitch", "one pitch only" or "no tonal centre"; None if it has one.
         tuning_cents: how far the song is tuned above A = 440 Hz, in cents, from -50 to 50.
+        tonality: what tells whether the song has a key; None of a silent one.
     """
 
     signature: int | None
@@ -38,6 +39,7 @@ class KeyEstimate:
     key: str | None = None
     reason: str | None = None
     tuning_cents: float = 0.0
+    tonality: Tonality | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -87,12 +89,16 @@ class _SongAnswers:
     sounding: float
     pitches: PitchStatistics | None
 
-    def reason(self, profile: np.ndarray) -> str | None:
-        """Say why the song has no key, if so."""
-        if not self.sounding:
-            return "silent"
+    def estimate(
+        self, profile: np.ndarray, signature: int, confidence: float, key: str | None, cents: float
+    ) -> KeyEstimate:
+        """Make the estimate: the key that the model names, unless the song has none."""
         assert self.pitches is not None
-        return self.pitches.tonality(self.weights, profile).reason
+        tonality = self.pitches.tonality(self.weights, profile) if self.sounding else None
+        reason = "silent" if tonality is None else tonality.reason
+        if reason is not None:
+            return KeyEstimate(None, profile, 0.0, None, reason, cents, tonality)
+        return KeyEstimate(signature, profile, confidence, key, None, cents, tonality)
 
 
 @torch.no_grad()
@@ -172,9 +178,7 @@ def estimate_key(
     pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
     song = _answer_song(model, pieces, transpositions, extractor)
     profile = rotate_to_c(_turned_back(song.by_shift), calibration).numpy()
-    if reason := song.reason(profile):
-        return KeyEstimate(None, profile, 0.0, reason=reason)
-    return KeyEstimate(int(profile.argmax()), profile, float(profile.max()), tuning_cents=cents)
+    return song.estimate(profile, int(profile.argmax()), float(profile.max()), None, cents)
 
 
 def classify_key(
@@ -211,11 +215,9 @@ def classify_key(
         probabilities += logits.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(song.by_shift)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
-    if reason := song.reason(profile):
-        return KeyEstimate(None, profile, 0.0, reason=reason)
     best = int(profile.argmax())
     place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
-    return KeyEstimate(best, profile, float(max(major[best], minor[best])), KEY_LABELS[place], tuning_cents=cents)
+    return song.estimate(profile, best, float(max(major[best], minor[best])), KEY_LABELS[place], cents)
 
 
 def knows_keys(config: MT2Config) -> bool:

@@ -17,7 +17,7 @@ from mt2_music.music import correlate_with_keys
 
 PEAK = 1.5  # how much larger than both neighbours a constant-Q bin is that holds a pitch; a tone fills one to three
 # Log odds that a song has a key: these weights times the values of `Tonality`, in their order, plus the bias.
-WEIGHTS, BIAS = (0.0, 0.0, 0.0, 0.0), 1.0
+WEIGHTS, BIAS = (6.88, 2.04, 14.89, 28.05), -55.6
 MIN_PEAKS, MIN_PITCH_CLASSES = 0.3, 5.0  # below, this is the reason why there is no key
 
 
