@@ -242,6 +242,31 @@ def test_unknown_arguments_are_refused():
         make()(features(), atention_mask=torch.ones(2, 20))
 
 
+@pytest.mark.parametrize("cls", ALL_CLASSES)
+@pytest.mark.parametrize("num_frames", [20, 75])
+def test_inputs_of_text_may_be_named_and_not_given(cls, num_frames):
+    model, inputs = make(cls), features(2, num_frames)
+    with torch.no_grad():
+        want = model(inputs)[0]
+        assert torch.equal(model(input_features=inputs, input_ids=None, inputs_embeds=None)[0], want)
+    for name in ("input_ids", "inputs_embeds"):
+        with pytest.raises(TypeError, match=f"as input_features, and no {name}"):
+            model(inputs, **{name: torch.zeros(2, 20)})
+
+
+@pytest.mark.parametrize("cls", ALL_CLASSES)
+def test_parts_are_frozen_by_the_names_of_transformers(cls):
+    model = make(cls)
+    model.freeze_feature_encoder()
+    encoder = model.base_model
+    frozen = {name for name, weights in encoder.named_parameters() if not weights.requires_grad}
+    assert frozen == {name for name, _ in encoder.named_parameters() if name.startswith("embeddings.")}
+    assert model.get_input_embeddings() is encoder.embeddings.cqt_projection
+    model.freeze_base_model()
+    heads = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    assert heads == {name for name, _ in model.named_parameters() if not name.startswith("mt2.") and cls != MT2Model}
+
+
 def test_half_precision_stays_close():
     model, inputs = make(), features()
     want = model(inputs).pooler_output
@@ -348,6 +373,24 @@ def test_frame_classification_losses_see_no_padding():
     assert not torch.equal(loss, model(features(), mask, labels=changed).loss)
     several = model(features(), mask, labels=torch.zeros(2, 20, 4)).loss
     assert torch.allclose(several, nn.functional.softplus(model(features(), mask).logits[mask.bool()]).mean())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_batch_without_any_label_has_a_loss_of_zero(masked):
+    mask = torch.zeros(2, 20) if masked else None
+    frames = make(MT2ForAudioFrameClassification, num_labels=3)
+    nothing = torch.full((2, 20), 1 if masked else -100)
+    losses = [frames(features(), mask, nothing).loss]
+    if masked:
+        losses.append(frames(features(), mask, torch.ones(2, 20, 3)).loss)
+    clips = make(MT2ForAudioClassification, num_labels=3)
+    losses.append(clips(features(), mask, torch.full((2,), -100)).loss)
+    for loss in losses:
+        assert loss.item() == 0
+        loss.backward()
+    for model in (frames, clips):
+        assert all(torch.isfinite(weights.grad).all() for weights in model.parameters() if weights.grad is not None)
+        assert model.classifier.weight.grad is not None
 
 
 def test_gradient_accumulation_equals_the_joined_batch(tmp_path):
