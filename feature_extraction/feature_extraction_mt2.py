@@ -178,8 +178,8 @@ def _two_axes(shape: tuple[int, ...]) -> str:
     count, samples = (shape[1], "samples.T") if last else (shape[0], "samples")
     return (
         f"an array of shape {shape} is {shape[0]} clips of {shape[1]} samples, as in every transformers feature "
-        f'extractor; one clip of {count} channels is {{"array": {samples}, "sampling_rate": rate}}, or for the feature '
-        f"extractor the array with channel_axis={int(last)}"
+        f'extractor; one clip of {count} channels is {{"array": {samples}, "sampling_rate": rate}}, or, for the '
+        f"feature extractor, the array with channel_axis={int(last)}"
     )
 
 
@@ -566,9 +566,13 @@ def _as_array(samples: Any) -> np.ndarray:
         array = np.empty(0, object)
     if array.ndim and array.dtype.kind not in "OSUVMm":
         return array
-    got = repr(samples) if samples is None or isinstance(samples, Real) else f"an object of type {type(samples).__name__}"
+    got = (
+        repr(samples)
+        if samples is None or isinstance(samples, Real)
+        else f"an object of type {type(samples).__name__}"
+    )
     raise ValueError(
-        f'{got} is not audio: a clip is a path, the bytes of a sound file or an open one, samples, or a dict with '
+        f"{got} is not audio: a clip is a path, the bytes of a sound file or an open one, samples, or a dict with "
         '"array", "bytes" or "path"; several clips are a list, such as list(paths)'
     )
 

@@ -33,9 +33,16 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def write_npz(path: Path, /, **arrays: np.ndarray) -> None:
-    """Write arrays so that the file is either complete or not there."""
+    """Write arrays so that the file is either complete or not there.
+
+    Raises:
+        ValueError: an array of Python objects, which only pickle could store.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise ValueError(f"{objects[0]} holds Python objects, not numbers or text")
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # numpy 1.26 takes `allow_pickle=False` for one more array
 
 
 @cache

@@ -57,8 +57,8 @@ def main() -> None:
         name = result.get("key", "-")
         lines.append(f"| {key} | {name} | {result['confidence']:.2f} | {verdict if fifths else 'right'} |")
     lines += ["", f"Signatures right: {right} of {len(KEY_LABELS)}. Written by benchmarks/songs/progressions.py."]
-    arguments.out.write_text("\n".join(lines) + "\n")
-    print(arguments.out.read_text())
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(arguments.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

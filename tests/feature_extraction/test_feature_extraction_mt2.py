@@ -107,9 +107,7 @@ def test_layouts_types_and_sources_agree(extractor, tmp_path):
         assert np.abs(frames(extractor, source.T, channel_axis=1) - want).max() < 0.02
         assert np.abs(frames(extractor, [source.T], channel_axis=-1) - want).max() < 0.02
         assert np.abs(frames(extractor, {"array": source, "sampling_rate": RATE}) - want).max() < 0.02
-    decoder = SimpleNamespace(
-        get_all_samples=lambda: SimpleNamespace(data=torch.from_numpy(stereo), sample_rate=RATE)
-    )
+    decoder = SimpleNamespace(get_all_samples=lambda: SimpleNamespace(data=torch.from_numpy(stereo), sample_rate=RATE))
     data = in_memory.getvalue()
     files = [tmp_path / "a.flac", str(tmp_path / "a.flac"), {"path": str(tmp_path / "a.flac"), "bytes": None}]
     files += [{"path": None, "bytes": data}, data, bytearray(data), io.BytesIO(data), decoder]

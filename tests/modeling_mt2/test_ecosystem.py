@@ -70,9 +70,7 @@ def test_lora_trains_saves_and_merges(cls, modules, tmp_path, extractor):
         truth = torch.tensor(labels)
         if cls is MT2ForAudioFrameClassification:
             truth = truth[:, None].expand(batch["attention_mask"].shape).clone()
-        rows = [
-            {name: value[row] for name, value in {**batch, "labels": truth}.items()} for row in range(len(labels))
-        ]
+        rows = [{name: value[row] for name, value in {**batch, "labels": truth}.items()} for row in range(len(labels))]
         settings = arguments(tmp_path / "run", label_names=["labels"], gradient_checkpointing=True)
         Trainer(adapted, settings, train_dataset=rows).train()
     with torch.no_grad():

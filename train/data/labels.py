@@ -54,8 +54,8 @@ def load_labelled(
     elif place.is_dir() and not holds_dataset(place):
         if task != "single":
             raise ValueError(
-                f"{data} is a folder of sounds, which can only hold single labels: task {task} needs a CSV table, or a "
-                "metadata.csv in the folder"
+                f"{data} is a folder of sounds, which can only hold single labels: task {task} needs a CSV table, or "
+                "a metadata.csv in the folder"
             )
         examples, left_out = read_folder(place)
         names = ()
