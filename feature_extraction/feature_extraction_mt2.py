@@ -107,14 +107,19 @@ def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> I
     with open_audio(file) as sound:
         rate = sound.samplerate
         resampler = None
+        num_read = num_given = 0
         if rate != sampling_rate:
             soxr = _require("soxr", f"resampling from {rate} to {sampling_rate} Hz")
             resampler = soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32", quality="HQ")
         while len(block := sound.read(max(1, int(block_seconds * rate)), dtype="float32", always_2d=True)):
             mono = block.mean(axis=1)
-            yield mono if resampler is None else resampler.resample_chunk(mono)
+            num_read += len(mono)
+            mono = mono if resampler is None else resampler.resample_chunk(mono)
+            num_given += len(mono)
+            yield mono
         if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            yield rest if num_given or len(rest) or not num_read else np.zeros(1, np.float32)  # as of `resample`
 
 
 def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:

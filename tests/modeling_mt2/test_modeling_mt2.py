@@ -492,3 +492,9 @@ def test_a_misspelt_setting_is_named(monkeypatch):
     monkeypatch.setattr(configuration_mt2.logger, "warning", lambda text, *values: said.append(text % values))
     MT2Config(hiden_size=96, id2label={0: "a"}, something_of_my_own=1)
     assert len(said) == 1 and "'hiden_size'" in said[0] and "did you mean 'hidden_size'?" in said[0]
+    others = {"hidden_dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
+    others |= {"num_layers": "num_hidden_layers", "num_heads": "num_attention_heads", "size_hidden": "hidden_size"}
+    for name, meant in others.items():
+        said.clear()
+        MT2Config(**{name: 0})
+        assert len(said) == 1 and f"did you mean '{meant}'?" in said[0]

@@ -140,10 +140,10 @@ def test_training_does_not_begin_with_divided_weights(kind, tmp_path, monkeypatc
         refuse_divided_weights(SimpleNamespace(**{kind: True}))
     if kind == "fsdp":
         with pytest.raises(ValueError, match="training with fsdp is not supported"):
-            main([*options, "--fsdp", "true"])
+            main([*options, "--fsdp", "full_shard"])
         options = ["--model", "mt2-small", "--data", str(tmp_path), "--output_dir", str(tmp_path / "run")]
         with caplog.at_level("ERROR"):
-            assert finetune([*options, "--use_cpu", "true", "--fsdp", "true"]) == 2
+            assert finetune([*options, "--use_cpu", "true", "--fsdp", "full_shard"]) == 2
         assert "training with fsdp is not supported" in caplog.text
     assert not (tmp_path / "run").exists()
 
