@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,8 @@ def write_npz(path: Path, /, **arrays: np.ndarray) -> None:
     if objects:
         raise ValueError(f"{objects[0]} holds Python objects, not numbers or text")
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **arrays)  # numpy 1.26 takes `allow_pickle=False` for one more array
+        named: dict[str, Any] = arrays
+        np.savez(file, **named)  # numpy 1.26 takes `allow_pickle=False` for one more array
 
 
 @cache
