@@ -68,7 +68,10 @@ class MT2Config(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Check that the values fit together."""
         for name in kwargs:  # transformers keeps any name that it does not know, so a misspelt one would do nothing
-            meant = difflib.get_close_matches(name, type(self).__annotations__, n=1, cutoff=0.8)
+            settings = list(type(self).__annotations__)
+            meant = difflib.get_close_matches(name, settings, n=1, cutoff=0.8)
+            # Of other models, such as "num_layers" or "attention_dropout": the same words, or some of them.
+            meant = meant or [setting for setting in settings if set(name.split("_")) <= set(setting.split("_"))]
             if meant and name not in dir(PreTrainedConfig):
                 logger.warning(
                     "MT2Config has no setting %r, which is kept without effect; did you mean %r?", name, meant[0]

@@ -23,6 +23,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs, can_retu
 
 from .configuration_mt2 import MT2Config
 
+INPUTS_OF_TEXT = ("input_ids", "inputs_embeds")  # PEFT passes them to every model, as None
 VARIANCE_FLOOR = 1e-6  # keeps the deviation of a constant differentiable
 WINDOWS_PER_CHUNK = 64  # windows encoded at once when a long input is cut up: bounds memory, changes no result
 
@@ -279,6 +280,14 @@ class MT2PreTrainedModel(PreTrainedModel):
     # A checkpoint of one head is a good start for another; its own head is no error then.
     _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum)_head\.|^classifier\."]
 
+    def freeze_feature_encoder(self) -> None:
+        """Keep what turns spectrogram frames into tokens, `MT2Embeddings`, from being trained."""
+        self.base_model.embeddings.requires_grad_(False)  # type: ignore[union-attr, operator]
+
+    def freeze_base_model(self) -> None:
+        """Keep the encoder from being trained, so that only heads are."""
+        self.base_model.requires_grad_(False)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Start every parameter and buffer of one module.
@@ -343,8 +352,8 @@ class MT2Model(MT2PreTrainedModel):
         Raises:
             ValueError: shapes that do not fit the config or each other, or a transposition out of range.
         """
+        options: dict[str, Any] = {name: value for name, value in kwargs.items() if name not in INPUTS_OF_TEXT}
         self._check(input_features, attention_mask, kwargs)
-        options: dict[str, Any] = dict(kwargs)
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name) is None:
                 options[name] = getattr(self.config, name)
@@ -363,7 +372,10 @@ class MT2Model(MT2PreTrainedModel):
         )
 
     def _check(self, input_features: Tensor, attention_mask: Tensor | None, kwargs: Any) -> None:
-        unknown = set(kwargs) - set(TransformersKwargs.__annotations__)
+        text = [name for name in INPUTS_OF_TEXT if kwargs.get(name) is not None]
+        if text:
+            raise TypeError(f"forward() takes spectrogram frames, as input_features, and no {text[0]}")
+        unknown = set(kwargs) - set(TransformersKwargs.__annotations__) - set(INPUTS_OF_TEXT)
         if unknown:
             raise TypeError(f"forward() got an unexpected argument {', '.join(sorted(unknown))}")
         shape = tuple(input_features.shape)
@@ -742,6 +754,12 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         return outputs
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over rows (N, C) that have a label, (N,), which is not -100; 0 where none has."""
+    losses = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return losses / (labels != -100).sum().clamp(min=1)
+
+
 class MT2ForAudioClassification(MT2PreTrainedModel):
     """MT2 with a linear layer over one embedding of the clip: one label, several labels, or numbers."""
 
@@ -766,8 +784,9 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
         Args:
             input_features: (B, T, input_size) from `MT2FeatureExtractor`.
             attention_mask: (B, T), 1 for frames of the clip and 0 for padding.
-            labels: (B,) class indices for one label of many; (B, num_labels) float 0 or 1 for several labels; floats
-                for regression. `config.problem_type` decides; when it is None the first labels set it.
+            labels: (B,) class indices for one label of many, -100 where there is none; (B, num_labels) float 0 or 1
+                for several labels; floats for regression. `config.problem_type` decides; when it is None the first
+                labels set it.
             kwargs: `output_hidden_states`, `output_attentions` (computed with eager attention), and what an attention
                 backend may need.
 
@@ -808,7 +827,7 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             return nn.functional.mse_loss(logits, labels.float().view_as(logits))
         if self.config.problem_type == "multi_label_classification":
             return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
-        return nn.functional.cross_entropy(logits, labels.view(-1))
+        return _cross_entropy(logits, labels.view(-1))
 
 
 class MT2ForAudioFrameClassification(MT2PreTrainedModel):
@@ -855,8 +874,9 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
     def _loss(logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         valid = torch.ones_like(logits[..., 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         if labels.is_floating_point():
-            return nn.functional.binary_cross_entropy_with_logits(logits[valid], labels[valid])
-        return nn.functional.cross_entropy(logits[valid], labels[valid])
+            losses = nn.functional.binary_cross_entropy_with_logits(logits[valid], labels[valid], reduction="none")
+            return losses.sum() / max(1, losses.numel())
+        return _cross_entropy(logits[valid], labels[valid])
 
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import _is_list_of_clips as is_list_of_songs
+from mt2_music.feature_extraction.feature_extraction_mt2 import as_clips
 
 from .audio.files import audio_files, printable, printable_names
 from .collection.similar import ALL_KEYS, similar_songs
@@ -79,10 +79,11 @@ class FailedSong:
 class MusicModel:
     """A published model and its feature extractor: songs to embeddings, keys and similar songs.
 
-    All methods take one song, and return one result or raise: a path, an open binary file, samples with their
-    `sampling_rate`, or a `datasets` audio dict. They also take many:
+    All methods take one song, and return one result or raise: a path, the bytes of a sound file or an open one,
+    samples with their `sampling_rate`, or a `datasets` audio dict, in whose array channels come first. They also take
+    many:
 
-    * a list: the results come as a list of the same length;
+    * a list, or an array (songs, samples): the results come as a list of the same length;
     * a folder, or a glob such as "music/*.flac": as a dict, by the paths of the audio files in and below it.
 
     There, a song that cannot be used does not stop the others: a `FailedSong`, which names it and the reason, takes
@@ -224,10 +225,11 @@ class MusicModel:
 
     def _each(self, work: Callable[[Any, int | None], Any], audio: Any, sampling_rate: int | None) -> Any:
         """Do the work for one song, for every one of a list, or for every file of a folder or glob."""
-        if is_list_of_songs(audio):
+        songs = as_clips(audio)
+        if songs is not None:
             self._try_options(work)
-            names = [fspath(song) if isinstance(song, str | PathLike) else f"song {i}" for i, song in enumerate(audio)]
-            pairs = zip(names, audio, strict=True)
+            names = [fspath(song) if isinstance(song, str | PathLike) else f"song {i}" for i, song in enumerate(songs)]
+            pairs = zip(names, songs, strict=True)
             return [_attempt(work, song, sampling_rate, printable(name)) for name, song in pairs]
         if isinstance(audio, str | PathLike):
             path = fspath(audio)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,17 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def write_npz(path: Path, /, **arrays: np.ndarray) -> None:
-    """Write arrays so that the file is either complete or not there."""
+    """Write arrays so that the file is either complete or not there.
+
+    Raises:
+        ValueError: an array of Python objects, which only pickle could store.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise ValueError(f"{objects[0]} holds Python objects, not numbers or text")
     with atomic_path(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        named: dict[str, Any] = arrays
+        np.savez(file, **named)  # numpy 1.26 takes `allow_pickle=False` for one more array
 
 
 @cache

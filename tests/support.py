@@ -65,8 +65,8 @@ def write_quads(folder: Path, solos: list[bool], samples_of) -> None:
         {"id": name, "solo": solo, "tempos": [90.0 + number, 0.0 if solo else 180.0 + number]}
         for number, (name, solo) in enumerate(zip(names, solos, strict=True))
     ]
-    (folder / SETTINGS_FILE).write_text('{"shards": 1}')
-    (folder / QUADS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / SETTINGS_FILE).write_text('{"shards": 1}', encoding="utf-8")
+    (folder / QUADS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def pitch_fork(tonic: int) -> np.ndarray:

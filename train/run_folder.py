@@ -26,6 +26,7 @@ Fine-tuning, at the end, in finetune/run.py; settings and checkpoints are then r
 
 import json
 import logging
+import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+from transformers import TrainingArguments
 
 from mt2_music.storage import write_text_atomic
 
@@ -41,6 +43,10 @@ from mt2_music.storage import write_text_atomic
 # time when there was pre-training alone; under another one, runs that have begun could not go on or be published.
 SETTINGS_FILE = "pretrain_settings.json"
 UNFINISHED = "unfinished"  # folder in which checkpoints are written before they are moved to their place
+
+
+# In checkpoints of FSDP and DeepSpeed, which divide weights among processes, and of weights in several files.
+DIVIDED = ("pytorch_model_fsdp*", "global_step*", "zero_to_fp32.py", "*.index.json", "*-of-*.safetensors")
 
 
 class CheckpointError(RuntimeError):
@@ -56,11 +62,17 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
     """Return the newest checkpoint that is whole, or None.
 
     Raises:
-        ValueError: a whole checkpoint is not of the run in this folder.
+        ValueError: a whole checkpoint is not of the run in this folder, or its weights are divided.
     """
     complete = []
     own = output_dir / SETTINGS_FILE
-    for folder in output_dir.glob("checkpoint-*"):
+    for folder in sorted(output_dir.glob("checkpoint-*")):
+        divided = sorted(path.name for pattern in DIVIDED for path in folder.glob(pattern))
+        if divided:
+            raise ValueError(
+                f"{folder} is a checkpoint of FSDP, DeepSpeed or another that divides the weights ({divided[0]}): a "
+                "run cannot go on from it. Move it away, or use another folder"
+            )
         try:
             step = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
             with safetensors.safe_open(folder / "model.safetensors", "pt"):
@@ -105,6 +117,18 @@ def only_run_in(output_dir: Path) -> Iterator[None]:
                     raise ValueError(message) from error
                 time.sleep(0.2)
         yield
+
+
+def refuse_divided_weights(training: TrainingArguments) -> None:
+    """Refuse to train with FSDP or DeepSpeed: the losses need whole weights, which also fit on any device.
+
+    Raises:
+        ValueError: the arguments or `accelerate launch` ask for one of them.
+    """
+    for name in ("fsdp", "deepspeed"):
+        asked = os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() in ("1", "true", "yes")
+        if asked or getattr(training, name, None):
+            raise ValueError(f"training with {name} is not supported: several processes train without it")
 
 
 def check_settings(output_dir: Path, settings: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def train(variant: str, run: Path, quads_dir: Path, prepared_dir: Path) -> None:
 
 def settings_of(run: Path) -> dict[str, Any]:
     """Return what a run was trained with."""
-    return json.loads((run / "pretrain_settings.json").read_text())
+    return json.loads((run / "pretrain_settings.json").read_text(encoding="utf-8"))
 
 
 def load_splits(task: str, folders: dict[str, Path]) -> Splits:
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     folders = {"corpus": arguments.corpus, "philharmonia": arguments.philharmonia}
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
     runs = {variant: arguments.runs / f"abl_{variant}" for variant in arguments.only}
     if arguments.quads_dir and arguments.prepared_dir:
         for variant, run in runs.items():

@@ -41,7 +41,7 @@ def command(music: Path, output: Path, steps: int) -> list[str]:
 
 def end_of(folder: Path, steps: int) -> dict[str, Any]:
     """Return all that must be equal at the end of two runs."""
-    log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    log = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     optimizer = torch.load(folder / f"checkpoint-{steps}" / "optimizer.pt")["state"]
     return {
         "weights": load_file(folder / "model.safetensors"),
@@ -92,13 +92,13 @@ def main() -> int:
             audio = play_additive(compose(draws, 8.0, index, "major"), draws)
             soundfile.write(music / f"{index:02d}.flac", audio, 16000)
         start = time.monotonic()
-        with (Path(folder) / "whole.log").open("w") as log:
+        with (Path(folder) / "whole.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(command(music, whole, arguments.steps), env=environment, stdout=log, stderr=log)
             while last_complete_checkpoint(whole) is None and process.poll() is None:
                 time.sleep(0.02)
             until_first = time.monotonic() - start
             if process.wait():
-                print((Path(folder) / "whole.log").read_text()[-3000:])
+                print((Path(folder) / "whole.log").read_text(encoding="utf-8")[-3000:])
                 return 1
         per_step = (time.monotonic() - start - until_first) / arguments.steps
         moments, finished = [], False
@@ -107,7 +107,7 @@ def main() -> int:
             # Half of the kills fall into the start; the others later, on an even share of the steps.
             late = until_first + 1.5 * per_step * arguments.steps / arguments.kills
             moment = rng.uniform(0, until_first) if rng.random() < 0.5 else rng.uniform(until_first, late)
-            with log_path.open("w") as log:
+            with log_path.open("w", encoding="utf-8") as log:
                 process = subprocess.Popen(
                     command(music, killed, arguments.steps),
                     env=environment,
@@ -118,7 +118,7 @@ def main() -> int:
                 try:
                     finished = process.wait(timeout=moment) == 0
                     if not finished:
-                        print(log_path.read_text()[-3000:])
+                        print(log_path.read_text(encoding="utf-8")[-3000:])
                         return 1
                 except subprocess.TimeoutExpired:
                     kill_all(process.pid, killed)
@@ -135,7 +135,7 @@ def main() -> int:
                 return 1
         different = differences(end_of(killed, arguments.steps), end_of(whole, arguments.steps))
     result = {"kills": len(moments) - finished, "steps": arguments.steps, "different": different, "moments": moments}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{result['kills']} kills; different at the end: {different or 'nothing'}")
     return int(bool(different) or result["kills"] < arguments.kills)
 

@@ -40,7 +40,7 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     splits = load_philharmonia_instrument(arguments.philharmonia.resolve())
-    with (work / "labels.csv").open("w", newline="") as file:
+    with (work / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "label", "group", "split"])
         for split, clips in splits.items():
@@ -48,12 +48,12 @@ def main() -> None:
     scores = work / "probe.json"
     place = ["--data", f"philharmonia={arguments.philharmonia}", "--tasks", TASK, "--cache_dir", work / "cache"]
     probe_minutes = command("probing.run", "--model", arguments.model, *place, "--out", scores)
-    (probed,) = json.loads(scores.read_text())["models"].values()
+    (probed,) = json.loads(scores.read_text(encoding="utf-8"))["models"].values()
     readouts = probed["tasks"][TASK]["readouts"]
     best = max(readouts, key=lambda name: readouts[name]["validation"]["accuracy"]["mean"])
     tuning = ["--model", arguments.model, "--data", work / "labels.csv", "--task", "single"]
     minutes = command("finetune", *tuning, "--output_dir", work / "tuned", *arguments.options)
-    tuned = json.loads((work / "tuned" / "metrics.json").read_text())
+    tuned = json.loads((work / "tuned" / "metrics.json").read_text(encoding="utf-8"))
     rows = {
         f"frozen probe ({best})": (
             readouts[best]["validation"]["accuracy"]["mean"],
@@ -73,8 +73,8 @@ def main() -> None:
         "the best on validation, over three seeds. Written by benchmarks/probes/finetune.py."
     )
     lines += ["", note]
-    arguments.out.write_text("\n".join(lines) + "\n")
-    print(arguments.out.read_text())
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(arguments.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -44,14 +44,14 @@ def main() -> None:
     command("plots", "--run", work / "run", "--output_dir", work)
     shutil.move(work / "run training.png", out.with_suffix(".png"))
     lines = ["| model | readout | " + " | ".join(SCORES) + " |", "|---|---|" + "---:|" * len(SCORES)]
-    for model in json.loads(out.with_suffix(".json").read_text())["models"].values():
+    for model in json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["models"].values():
         readouts = model["tasks"]["corpus-key"]["readouts"]
         for readout in (name for name in READOUTS if name in readouts):
             values = [readouts[readout]["test"][score] for score in SCORES]
             cells = [f"{value['mean']:.1%}" + (f" ± {value['std']:.1%}" if value["std"] else "") for value in values]
             lines.append(f"| {model['name']} | {readout} | " + " | ".join(cells) + " |")
         clips = model["tasks"]["corpus-key"]["sizes"]["test"]
-    steps = json.loads((work / "run" / "trainer_state.json").read_text())["global_step"]
+    steps = json.loads((work / "run" / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
     note = (
         f"Key signatures of {clips} test pieces in one key, with a SoundFont that occurs nowhere else: right, or "
         "one fifth off (chance 8.3 % and 16.7 %); the MIREX score, and the accuracy of keys with their mode, of which "
@@ -60,8 +60,8 @@ def main() -> None:
         "benchmarks/probes/laptop.py."
     )
     lines += ["", note]
-    out.write_text("\n".join(lines) + "\n")
-    print(out.read_text())
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--cache_dir", type=Path, default=Path("probe_cache"), help="where embeddings are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
-    results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    results: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
     for model in arguments.models:
         results[Path(model).name] = measure(model, arguments.corpus, arguments.cache_dir)
         write_text_atomic(arguments.out, json.dumps(results, indent=1) + "\n")

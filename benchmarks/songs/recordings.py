@@ -86,8 +86,8 @@ def main() -> None:
         "semitones up or down, by playing it faster or slower. Written by benchmarks/songs/recordings.py."
     )
     lines += ["", note]
-    arguments.out.write_text("\n".join(lines) + "\n")
-    print(arguments.out.read_text())
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(arguments.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

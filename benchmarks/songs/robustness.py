@@ -255,7 +255,7 @@ def main() -> None:
     sources = {Path(source).name: source for source in arguments.models}
     sources |= {OLD: arguments.old} if arguments.old else {}
     opened = {**{name: open_model(source) for name, source in sources.items()}, BASELINE: open_baselines()}
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"models": {}}
+    results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {"models": {}}
     known = {name: of["identity"] for name, of in results["models"].items()}
     missing = {name: embed for name, (embed, identity) in opened.items() if known.get(name) != identity}
     if missing:

@@ -169,7 +169,7 @@ def read_scripts(folder: Path, font: str) -> Bank:
         paths = [folder / f"{program:03d}0_{font}_sf2{end}.js" for end in ("_file", "")]
         path = next((path for path in paths if path.exists()), None)
         zones: list[Zone] = []
-        for block in re.findall(r"\{\s*midi:.*?\}", path.read_text(), re.S) if path else []:
+        for block in re.findall(r"\{\s*midi:.*?\}", path.read_text(encoding="utf-8"), re.S) if path else []:
             get = {key: int(float(value)) for key, value in re.findall(r"(\w+):(-?[\d.]+)\s*\n", block)}
             sound = re.search(r"(file|sample):'([^']*)'", block)
             low, high = get["keyRangeLow"], get["keyRangeHigh"]

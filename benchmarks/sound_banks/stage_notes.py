@@ -72,7 +72,7 @@ def stage_keyboardia(instruments: Path, notes: Path) -> None:
     for path in (instruments / "kalimba").glob("*.mp3"):
         put(path, notes / "108_kalimba" / path.name)
     drums = instruments / "steel-drums"
-    samples = json.loads((drums / "manifest.json").read_text())["samples"]
+    samples = json.loads((drums / "manifest.json").read_text(encoding="utf-8"))["samples"]
     for note in range(60, 84, STEEL_DRUM_SPACING):
         layers = [sample for sample in samples if sample["note"] == note]
         middle = min(layers, key=lambda s: abs((s["velocityMin"] + s["velocityMax"]) / 2 - VELOCITY))

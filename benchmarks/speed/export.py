@@ -86,7 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    numbers = json.loads((arguments.key_model / "config.json").read_text())["label2id"]
+    numbers = json.loads((arguments.key_model / "config.json").read_text(encoding="utf-8"))["label2id"]
     places = [numbers[label] for label in KEY_LABELS]
     names = ("torch float32", "onnxruntime float32", "onnxruntime int8")
     with tempfile.TemporaryDirectory() as folder:
@@ -132,8 +132,8 @@ def main() -> None:
         f"{arguments.key_model.name}, over {len(songs)} composed pieces of {SONG_SECONDS:g} s, "
         f"{SONGS_PER_KEY} in each of {len(KEY_LABELS)} keys. Written by benchmarks/speed/export.py."
     )
-    arguments.out.write_text("\n".join([*lines, "", note]) + "\n")
-    print(arguments.out.read_text())
+    arguments.out.write_text("\n".join([*lines, "", note]) + "\n", encoding="utf-8")
+    print(arguments.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -109,9 +109,9 @@ def main() -> None:
         "seconds of audio per second, and without the start of Python per second and per CPU second of a core."
     )
     lines.append("Written by benchmarks/speed/keys.py.")
-    arguments.out.write_text("\n".join(lines) + "\n")
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     found = {"minutes": arguments.minutes, "rows": results}
-    arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -64,7 +64,7 @@ def main() -> None:
                 cells += [f"{min(values):.2f}" for values in zip(*tries, strict=True)]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", f"Whole processes, the fastest of {arguments.repeats}. Written by benchmarks/speed/startup.py."]
-    arguments.out.write_text("\n".join(lines) + "\n")
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -135,7 +135,7 @@ def main() -> None:
             subprocess.run(embed, check=True, capture_output=True)
             taken = time.perf_counter() - start
             lines.append(f"| {number} | {taken:.1f} | {taken / number:.2f} |")
-    arguments.out.write_text("\n".join(lines) + "\n")
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -101,7 +101,7 @@ def parts(music: Path, prepared: Path, folder: Path) -> dict[str, float]:
 
 def communication(parameters: int) -> tuple[float, float]:
     """Measure gathering the projections and summing the gradients over two processes, in seconds."""
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+    with tempfile.NamedTemporaryFile("w", suffix=".py", encoding="utf-8") as script:
         script.write(COMMUNICATE.format(batch=BATCH, parameters=parameters))
         script.flush()
         output = subprocess.run([sys.executable, *LAUNCH.split(), script.name], capture_output=True, text=True)
@@ -123,7 +123,7 @@ def train(place: list[str], folder: Path, steps: int, workers: int, processes: i
     options += ["--per_device_train_batch_size", str(24 // processes), "--output_dir", str(folder)]
     command = [sys.executable, *launch, "-m", "mt2_music.train.pretrain", *place, *options]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
-    with (folder.with_suffix(".log")).open("w") as log:
+    with (folder.with_suffix(".log")).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env={**os.environ, **threads}, stdout=log, stderr=log)
     memory: list[float] = []
 
@@ -131,7 +131,7 @@ def train(place: list[str], folder: Path, steps: int, workers: int, processes: i
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
             time.sleep(1.0)
-            lines = status.read_text().splitlines() if status.exists() else []
+            lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
             memory.extend(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
     watcher = threading.Thread(target=watch)
@@ -139,8 +139,8 @@ def train(place: list[str], folder: Path, steps: int, workers: int, processes: i
     code = process.wait()
     watcher.join()
     if code:
-        raise RuntimeError(folder.with_suffix(".log").read_text()[-2000:])
-    log_history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        raise RuntimeError(folder.with_suffix(".log").read_text(encoding="utf-8")[-2000:])
+    log_history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     return float(np.median([entry["songs_per_second"] for entry in log_history[1:] if "loss" in entry])), memory
 
 
@@ -221,8 +221,8 @@ def main() -> None:
         "",
         at_scale(sum(times[part] for part in STEP_PARTS) / BATCH),
     ]
-    arguments.out.write_text("\n".join(lines) + "\n")
-    print(arguments.out.read_text())
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(arguments.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

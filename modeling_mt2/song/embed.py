@@ -3,6 +3,7 @@
 `embed_audio` is for one song of any length, `Embedder` for the workers of `datasets.map`, Ray Data or Spark.
 """
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -175,6 +176,8 @@ def _blocks(
 ) -> Iterator[np.ndarray]:
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
+    if isinstance(audio, bytes | bytearray | memoryview):
+        audio = io.BytesIO(audio)
     if isinstance(audio, str) and printable(audio) != audio:  # libsndfile opens no such path
         with open(audio, "rb") as file:
             yield from _blocks(extractor, file, sampling_rate, rate)

@@ -2,13 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import torch
+from transformers import Wav2Vec2FeatureExtractor
 
 from mt2_music import MT2FeatureExtractor, MT2Model
 from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, resample
@@ -97,14 +101,50 @@ def test_layouts_types_and_sources_agree(extractor, tmp_path):
     soundfile.write(tmp_path / "a.flac", stereo.T, RATE)
     in_memory = io.BytesIO()
     soundfile.write(in_memory, stereo.T, RATE, format="FLAC")
-    sources = [stereo, stereo.T, stereo.astype(np.float64), int16, torch.from_numpy(stereo), torch.from_numpy(int16)]
-    sources += [(mono / 2).tolist()]
+    sources = [stereo, stereo.astype(np.float64), int16, torch.from_numpy(stereo), torch.from_numpy(int16)]
     for source in sources:
-        assert np.abs(frames(extractor, source) - want).max() < 0.02
+        assert np.abs(frames(extractor, source, channel_axis=0) - want).max() < 0.02
+        assert np.abs(frames(extractor, source.T, channel_axis=1) - want).max() < 0.02
+        assert np.abs(frames(extractor, [source.T], channel_axis=-1) - want).max() < 0.02
+        assert np.abs(frames(extractor, {"array": source, "sampling_rate": RATE}) - want).max() < 0.02
+    decoder = SimpleNamespace(get_all_samples=lambda: SimpleNamespace(data=torch.from_numpy(stereo), sample_rate=RATE))
+    data = in_memory.getvalue()
     files = [tmp_path / "a.flac", str(tmp_path / "a.flac"), {"path": str(tmp_path / "a.flac"), "bytes": None}]
-    files += [{"path": None, "bytes": in_memory.getvalue()}, {"array": stereo, "sampling_rate": RATE}]
+    files += [{"path": None, "bytes": data}, data, bytearray(data), io.BytesIO(data), decoder]
     batch = extractor(files, return_tensors="np")["input_features"]
-    assert all(np.abs(one - want).max() < 0.02 for one in batch)
+    assert len(batch) == 8 and all(np.abs(one - want).max() < 0.02 for one in batch)
+    assert np.array_equal(frames(extractor, data), batch[4])
+    for mono_clip in ((mono / 2).tolist(), [(mono / 2)[None]], [torch.from_numpy(mono / 2)[:, None]]):
+        assert np.abs(frames(extractor, mono_clip) - want).max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("num_clips", [1, 2, 8, 70])
+def test_an_array_of_two_axes_is_a_batch_as_for_other_extractors(extractor, kind, num_clips):
+    clips = np.stack([tone(220 + 10 * index, 0.3) for index in range(num_clips)])
+    got = extractor(kind(clips), sampling_rate=RATE, return_tensors="np")["input_features"]
+    theirs = Wav2Vec2FeatureExtractor()(clips, sampling_rate=RATE, return_tensors="np")["input_values"]
+    assert len(got) == len(theirs) == num_clips
+    assert np.array_equal(got, extractor(list(clips), sampling_rate=RATE, return_tensors="np")["input_features"])
+    assert num_clips == 1 or not np.array_equal(got[0], got[1])
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 6, 16])
+def test_samples_by_channels_are_no_batch_and_the_refusal_says_what_to_write(extractor, num_channels):
+    samples = np.repeat(tone(440)[:, None], num_channels, axis=1)
+    want = frames(extractor, tone(440))
+    for wrong in (samples, torch.from_numpy(samples)):
+        with pytest.raises(ValueError, match="channel_axis=1") as refusal:
+            extractor(wrong, sampling_rate=RATE)
+        (advice,) = re.findall(r"\{.*?\}", str(refusal.value))
+        advised = eval(advice, {"samples": wrong, "rate": RATE})  # noqa: S307
+        assert np.allclose(frames(extractor, advised), want, atol=1e-3)
+        assert np.allclose(frames(extractor, wrong, channel_axis=1), want, atol=1e-3)
+        with pytest.raises(ValueError, match="transpose"):
+            extractor({"array": wrong, "sampling_rate": RATE})
+    if num_channels > 1:
+        with pytest.raises(ValueError, match="clip 1: one clip is expected.*channel_axis=0"):
+            extractor([tone(440), samples.T], sampling_rate=RATE)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 96000])
@@ -112,6 +152,27 @@ def test_other_rates_are_resampled(extractor, rate):
     want, got = frames(extractor, tone(440, 1.0)), frames(extractor, tone(440, 1.0, rate), rate)
     a, b = want[5:25, :84].ravel(), got[5:25, :84].ravel()
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+
+
+def test_clips_are_padded_where_tensors_are_asked_for_and_cut_in_samples(extractor):
+    clips = [tone(440, 2.0), tone(440, 0.5)]
+    ragged = extractor(clips, sampling_rate=RATE)
+    assert [len(one) for one in ragged["input_features"]] == [63, 16] == [len(one) for one in ragged["attention_mask"]]
+    for answer in (extractor(clips, sampling_rate=RATE, return_tensors="pt"), extractor.pad(ragged, padding=True)):
+        assert answer["input_features"].shape == (2, 63, 227)
+        assert answer["attention_mask"].sum(1).tolist() == [63, 16]
+    cut = extractor(clips, sampling_rate=RATE, max_length=16000, truncation=True, return_tensors="np")
+    assert cut["attention_mask"].sum(1).tolist() == [32, 16]
+    assert np.array_equal(cut["input_features"][0], frames(extractor, clips[0][:16000]))
+    at_48k = extractor(tone(440, 2.0, 48000), sampling_rate=48000, max_length=16000, truncation=True)
+    assert len(at_48k["input_features"][0]) == 32  # samples at the extractor's own rate: a second
+    padded = extractor(clips, sampling_rate=RATE, padding="max_length", max_length=64000, return_tensors="np")
+    assert padded["input_features"].shape == (2, 126, 227)
+    assert len(extractor(clips, sampling_rate=RATE, max_length=16000)["input_features"][0]) == 63  # nothing is cut
+    with pytest.raises(ValueError, match="max_length counts samples"):
+        extractor(clips, sampling_rate=RATE, max_length=126, truncation=True)
+    with pytest.raises(ValueError, match="max_length"):
+        extractor(clips, sampling_rate=RATE, truncation=True)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +186,25 @@ def test_other_rates_are_resampled(extractor, rate):
         (np.full(100, 1e25), RATE, "too large"),
         (tone(440), float("inf"), "whole number"),
         (tone(440), 16000.5, "whole number"),
-        (np.zeros((2, 2)), RATE, "ambiguous"),
-        (np.zeros((100, 100)), RATE, "ambiguous"),
         (np.zeros((1, 2, 300)), RATE, "3 axes"),
+        ({"array": np.zeros((100, 300)), "sampling_rate": RATE}, None, "100 channels: several clips are a list"),
         (np.zeros(10, dtype=bool), RATE, "bool"),
         ({"array": tone(440), "sampling_rate": 44100}, RATE, "the audio says 44100"),
         ({"array": tone(440)}, None, "sampling_rate is missing"),
         ({"sampling_rate": RATE}, None, "audio dict"),
+        ({"bytes": None, "path": None}, None, "audio dict.*'path': None"),
+        (None, None, "^None is not audio: a clip is a path"),
+        (None, RATE, "^None is not audio"),
+        (float("nan"), None, "^nan is not audio"),
+        ([tone(440), None], RATE, "^clip 1: None is not audio"),
+        ((tone(440), RATE), None, "sampling_rate is missing"),
+        ((tone(440), RATE), RATE, "^clip 1: 16000 is not audio"),
+        (pandas.Series(["a.wav", "b.wav"]), None, r"type Series is not audio.*list\(paths\)"),
+        (pandas.DataFrame({"file": ["a.wav"]}), RATE, "type DataFrame is not audio"),
+        (np.array(["a.wav", "b.wav"]), RATE, "type ndarray is not audio"),
+        (iter([tone(440)]), RATE, "is not audio.*several clips are a list"),
+        (b"no sound", None, "cannot read"),
+        (b"", None, "cannot read"),
         ([], RATE, "no audio"),
         ([tone(440), np.zeros(0)], RATE, "clip 1: .*empty"),
     ],

@@ -60,7 +60,7 @@ def server(space, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path / "app.log"
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         command = [sys.executable, str(SPACE / "app.py"), "--port", str(port)]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
     try:

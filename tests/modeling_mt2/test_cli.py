@@ -40,7 +40,7 @@ def test_embed_writes_what_it_can_and_says_what_it_cannot(published, files, tmp_
     errors = capsys.readouterr().err
     assert all(file in errors for file in bad)
     assert "Traceback" not in errors
-    failures = list(csv.DictReader((tmp_path / "out.failures.csv").open()))
+    failures = list(csv.DictReader((tmp_path / "out.failures.csv").open(encoding="utf-8")))
     assert [row["file"] for row in failures] == bad
     assert all(row["error"] for row in failures)
     saved = np.load(output)

@@ -1,5 +1,6 @@
 """The front door: one line opens a model by any of its names, and importing the package costs next to nothing."""
 
+import io
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import mt2_music
 from mt2_music.loading import find_model
@@ -206,6 +208,39 @@ def test_lists_and_folders_name_what_failed_and_lose_nothing(model, music, tmp_p
         model.embed(files, hop_seconds=99)
     with pytest.raises(ValueError, match="transpositions"):
         model.key(music, transpositions=99)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100, 48000, 192000])
+def test_a_song_of_one_sample_is_a_song_however_it_comes(model, rate, tmp_path):
+    """Resampled, less than a sample would be left of it."""
+    sample = np.full(1, 0.5, np.float32)
+    soundfile.write(tmp_path / "one.wav", sample, rate)
+    data = (tmp_path / "one.wav").read_bytes()
+    songs = [tmp_path / "one.wav", data, io.BytesIO(data), {"array": sample, "sampling_rate": rate}]
+    found = [model.embed(song) for song in songs] + [model.embed(sample, rate)]
+    assert all(song.seconds == 1 / RATE and np.isfinite(song.mean).all() for song in found)
+    soundfile.write(tmp_path / "none.wav", sample[:0], rate)
+    with pytest.raises(ValueError, match="empty"):
+        model.embed(tmp_path / "none.wav")
+
+
+def test_arrays_bytes_and_what_is_no_song(model, music):
+    samples, rate = soundfile.read(music / "c.wav", dtype="float32")
+    both = np.stack([samples, pitch_fork(7)[: len(samples)]])
+    assert [key.key for key in model.key(both, rate)] == ["C major", "G major"]
+    assert [key.key for key in model.key(torch.from_numpy(both), rate)] == ["C major", "G major"]
+    stereo = np.stack([samples, samples], axis=1)
+    with pytest.raises(ValueError, match=r'"array": samples.T, "sampling_rate": rate') as refusal:
+        model.key(stereo, rate)
+    assert model.key({"array": stereo.T, "sampling_rate": rate}).key == "C major", refusal
+    data = (music / "c.wav").read_bytes()
+    assert np.array_equal(model.embed(data).mean, model.embed(music / "c.wav").mean)
+    for nothing in (None, float("nan"), object(), iter([samples])):
+        with pytest.raises(ValueError, match="is not audio: a clip is a path"):
+            model.embed(nothing)
+    listed = model.embed([data, None, both], rate)
+    assert [bool(song) for song in listed] == [True, False, False]
+    assert "None is not audio" in listed[1].error and "one clip is expected" in listed[2].error
 
 
 def test_similar_songs_by_python_and_by_the_command_are_the_same(model, music, tmp_path, capsys):

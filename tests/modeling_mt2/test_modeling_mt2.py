@@ -242,6 +242,31 @@ def test_unknown_arguments_are_refused():
         make()(features(), atention_mask=torch.ones(2, 20))
 
 
+@pytest.mark.parametrize("cls", ALL_CLASSES)
+@pytest.mark.parametrize("num_frames", [20, 75])
+def test_inputs_of_text_may_be_named_and_not_given(cls, num_frames):
+    model, inputs = make(cls), features(2, num_frames)
+    with torch.no_grad():
+        want = model(inputs)[0]
+        assert torch.equal(model(input_features=inputs, input_ids=None, inputs_embeds=None)[0], want)
+    for name in ("input_ids", "inputs_embeds"):
+        with pytest.raises(TypeError, match=f"as input_features, and no {name}"):
+            model(inputs, **{name: torch.zeros(2, 20)})
+
+
+@pytest.mark.parametrize("cls", ALL_CLASSES)
+def test_parts_are_frozen_by_the_names_of_transformers(cls):
+    model = make(cls)
+    model.freeze_feature_encoder()
+    encoder = model.base_model
+    frozen = {name for name, weights in encoder.named_parameters() if not weights.requires_grad}
+    assert frozen == {name for name, _ in encoder.named_parameters() if name.startswith("embeddings.")}
+    assert model.get_input_embeddings() is encoder.embeddings.cqt_projection
+    model.freeze_base_model()
+    heads = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    assert heads == {name for name, _ in model.named_parameters() if not name.startswith("mt2.") and cls != MT2Model}
+
+
 def test_half_precision_stays_close():
     model, inputs = make(), features()
     want = model(inputs).pooler_output
@@ -350,6 +375,24 @@ def test_frame_classification_losses_see_no_padding():
     assert torch.allclose(several, nn.functional.softplus(model(features(), mask).logits[mask.bool()]).mean())
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_batch_without_any_label_has_a_loss_of_zero(masked):
+    mask = torch.zeros(2, 20) if masked else None
+    frames = make(MT2ForAudioFrameClassification, num_labels=3)
+    nothing = torch.full((2, 20), 1 if masked else -100)
+    losses = [frames(features(), mask, nothing).loss]
+    if masked:
+        losses.append(frames(features(), mask, torch.ones(2, 20, 3)).loss)
+    clips = make(MT2ForAudioClassification, num_labels=3)
+    losses.append(clips(features(), mask, torch.full((2,), -100)).loss)
+    for loss in losses:
+        assert loss.item() == 0
+        loss.backward()
+    for model in (frames, clips):
+        assert all(torch.isfinite(weights.grad).all() for weights in model.parameters() if weights.grad is not None)
+        assert model.classifier.weight.grad is not None
+
+
 def test_gradient_accumulation_equals_the_joined_batch(tmp_path):
     """Several labels: transformers would skip the division by the steps for a model that takes loss arguments."""
     rows = [{"input_features": features(1, seed=i)[0], "labels": torch.tensor([1.0, i % 2])} for i in range(4)]
@@ -449,3 +492,9 @@ def test_a_misspelt_setting_is_named(monkeypatch):
     monkeypatch.setattr(configuration_mt2.logger, "warning", lambda text, *values: said.append(text % values))
     MT2Config(hiden_size=96, id2label={0: "a"}, something_of_my_own=1)
     assert len(said) == 1 and "'hiden_size'" in said[0] and "did you mean 'hidden_size'?" in said[0]
+    others = {"hidden_dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
+    others |= {"num_layers": "num_hidden_layers", "num_heads": "num_attention_heads", "size_hidden": "hidden_size"}
+    for name, meant in others.items():
+        said.clear()
+        MT2Config(**{name: 0})
+        assert len(said) == 1 and f"did you mean '{meant}'?" in said[0]

@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from support import ROOT, here, installed_modules, python
 
@@ -49,6 +51,12 @@ def test_the_mt2_command_is_installed(tmp_path):
     said = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "usage: mt2" in said and "embed" in said
     assert "usage: mt2" in python("-m", "mt2_music.cli", "--help", cwd=tmp_path).stdout
+
+
+def test_a_transformers_that_was_withdrawn_is_not_allowed():
+    listed = [Requirement(text) for text in requires("mt2-music")]
+    (allowed,) = [one.specifier for one in listed if one.name == "transformers" and not one.marker]
+    assert "5.10.0" not in allowed and "5.10.1" in allowed and "5.23.0" in allowed and "6.0.0" not in allowed
 
 
 def commands():

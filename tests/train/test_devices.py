@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from mt2_music import (
     MT2FeatureExtractor,
@@ -35,8 +36,10 @@ from support import RATE, song, tiny_config
 
 # A build of torch for CPUs alone knows no CUDA; of the devices that it knows, "lazy" is one that is not the CPU.
 OTHER = torch.device("cuda:0" if torch.backends.cuda.is_built() else "lazy:0")
-MISMATCH = "Expected all tensors to be on the same device|index is on|numpy"
+MISMATCH = "Expected all tensors to be on the same device|index is on|numpy|Metal"
 aten = torch.ops.aten
+# Of operations one might use here, those that torch does not have for Apple's GPUs, which also know no float64.
+NOT_ON_METAL = {aten._linalg_svd, aten._linalg_eigh, aten._pdist_forward, aten.linalg_eig, aten.linalg_lstsq}
 
 
 class OnDevice(FakeTensorMode):
@@ -65,6 +68,10 @@ class OnDevice(FakeTensorMode):
                 if index is not None and index.device.type != "cpu" and index.device != args[0].device:
                     raise RuntimeError(f"index is on {index.device}, and what it looks into on {args[0].device}")
         result = super().dispatch(func, types, args, kwargs)
+        given = [each for each in tree_leaves((args, kwargs, result)) if isinstance(each, torch.Tensor)]
+        there = [each for each in given if each.device.type != "cpu"]
+        if there and (func.overloadpacket in NOT_ON_METAL or any(each.dtype == torch.float64 for each in there)):
+            raise RuntimeError(f"Metal has no {func}, or no float64")
         if func.overloadpacket in (aten.any, aten.all):
             result.answer = self.answers[func.overloadpacket.__name__]
         return result
@@ -116,6 +123,12 @@ def on_other(result):
         lambda x: torch.cat([x, torch.zeros(1)]),
         lambda x: x.detach().numpy(),
         lambda x: torch.nn.functional.cross_entropy(x[None], torch.zeros(1, dtype=torch.long)),
+        lambda x: torch.linalg.svdvals(x[None]),
+        lambda x: torch.linalg.eigvalsh(x[None] * x[:, None]),
+        lambda x: torch.nn.functional.pdist(x[:, None]),
+        lambda x: x.double(),
+        lambda x: x.sum(dtype=torch.float64),
+        lambda x: torch.zeros(2, dtype=torch.float64, device=OTHER),
     ],
 )
 def test_these_tests_can_fail(on_device, wrong):
@@ -168,7 +181,7 @@ def test_the_front_end(on_device, changes):
         for dtype in (torch.float32, torch.int16):
             on_other(extractor.extract(torch.zeros(2, RATE, device=OTHER, dtype=dtype)))
         given = extractor([song(0, 2.0), song(1, 1.0)], sampling_rate=RATE, device=OTHER)
-        assert isinstance(given["input_features"], np.ndarray)
+        assert [type(frames) for frames in given["input_features"]] == [np.ndarray] * 2
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -302,7 +315,7 @@ FINE_TUNING = {
 def test_losses_of_fine_tuning(on_device, task, labelled):
     logits, labels, dtype = FINE_TUNING[task]
     with on_device(anything=labelled):
-        weights = None if task == "regression" else torch.ones(3, device=OTHER)
+        weights = None if task == "regression" else torch.ones(3)  # as `Targets.weights` makes them, on the CPU
         loss = loss_of(task, rows(*logits), torch.zeros(labels, dtype=dtype, device=OTHER), weights)
         on_other(loss)
         loss.backward()

@@ -201,7 +201,11 @@ def read_dataset(
     """
     columns = tuple(columns) or ("label",)
     examples, names = [], columns if task == "regression" else ()
-    splits = _open_splits(name)
+    try:
+        opened = load_named_dataset(name, None)
+    except OSError as error:
+        raise ValueError(f"there is no folder or table {name!r}, and no such data set: {error}") from error
+    splits = dict(opened) if isinstance(opened, dict) else {"train": opened}
     for split, dataset in splits.items():
         sources = find_rows(dataset, audio_column)
         missing = [column for column in columns if column not in dataset.column_names]
@@ -227,18 +231,6 @@ def read_dataset(
         width = sizes.pop()
         names = columns if width == len(columns) else tuple(f"{columns[0]}_{index}" for index in range(width))
     return examples, names
-
-
-def _open_splits(name: str) -> dict[str, Any]:
-    index = Path(name) / "dataset_dict.json"
-    if index.is_file():
-        folders = [path.parent for path in sorted(Path(name).glob("*/dataset_info.json"))]
-        return {folder.name: load_named_dataset(str(folder), folder.name) for folder in folders}
-    try:
-        opened = load_named_dataset(name, None)  # type: ignore[arg-type]  # all splits
-    except OSError as error:
-        raise ValueError(f"there is no folder or table {name!r}, and no such data set: {error}") from error
-    return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
 def _class_label(feature: Any) -> Any:

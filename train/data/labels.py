@@ -8,6 +8,8 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+from mt2_music.audio.datasets import holds_dataset
+
 from .label_sources import Example, read_csv, read_dataset, read_folder
 from .splits import SPLITS
 from .tracks import LeftOut, Sources, Track, Tracks, scan
@@ -35,7 +37,7 @@ def load_labelled(
 
     Args:
         data: folder with one folder for each label, or with train, validation and test folders of such; CSV table;
-            or name or path of a `datasets` data set.
+            or name of a `datasets` data set, or its folder: saved to disk, of Parquet files, or with a metadata file.
         task: one of TASKS.
         shares: of "validation" and "test", where splits are not given.
         audio_column: of a data set.
@@ -49,9 +51,12 @@ def load_labelled(
     left_out: list[LeftOut] = []
     if data.lower().endswith(".csv"):
         examples, names = read_csv(place, task, columns)
-    elif place.is_dir() and not any((place / f"dataset_{kind}.json").is_file() for kind in ("info", "dict")):
+    elif place.is_dir() and not holds_dataset(place):
         if task != "single":
-            raise ValueError(f"{data} is a folder, which can only hold single labels: task {task} needs a CSV table")
+            raise ValueError(
+                f"{data} is a folder of sounds, which can only hold single labels: task {task} needs a CSV table, or "
+                "a metadata.csv in the folder"
+            )
         examples, left_out = read_folder(place)
         names = ()
     else:

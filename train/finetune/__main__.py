@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 
 from mt2_music.train.data.splits import SPLITS
-from mt2_music.train.run_folder import check_settings, last_complete_checkpoint, only_run_in
+from mt2_music.train.run_folder import check_settings, last_complete_checkpoint, only_run_in, refuse_divided_weights
 
 from .config import FinetuneArguments, TuningArguments
 from .run import MAX_LABELS_ON_CARD, check_place, clear, finish, make_trainer, prepare
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments, training = parser.parse_args_into_dataclasses(sys.argv[1:] if argv is None else argv)
             level = logging.INFO if training.process_index == 0 else logging.ERROR
             logging.basicConfig(level=level, format="%(message)s")
+            refuse_divided_weights(training)
             output_dir = Path(str(training.output_dir))
             job = prepare(arguments, training)
             if check_place(output_dir, job.settings):

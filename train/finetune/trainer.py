@@ -33,10 +33,11 @@ def loss_of(
         task: single, multi, regression or frames.
         logits: (B, C), or of frames (B, T, C).
         labels: as `Collator` makes them; where all are IGNORED the loss is 0.
-        weights: (C,) of labels; of multi, of their positives.
+        weights: (C,) of labels; of multi, of their positives; on any device.
         label_smoothing: share of the target that is spread over all labels, of single and frames.
     """
     logits = logits.float()
+    weights = None if weights is None else weights.to(logits.device)
     if task == "regression":
         return nn.functional.mse_loss(logits, labels)
     if task == "multi":

@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from mt2_music.train.run_folder import only_run_in
+from mt2_music.train.run_folder import only_run_in, refuse_divided_weights
 
 from .run import parse_arguments, pretrain
 
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, and leave model, feature extractor, log and settings in the output folder."""
     arguments, training = parse_arguments(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO if training.process_index == 0 else logging.ERROR, format="%(message)s")
+    refuse_divided_weights(training)
     output_dir = Path(str(training.output_dir))
     output_dir.mkdir(parents=True, exist_ok=True)
     with only_run_in(output_dir) if training.process_index == 0 else nullcontext():

@@ -80,7 +80,7 @@ class Augmentation:
         if self.noise_share:
             waveforms = _add_noise(waveforms, draws[:, 3:5], draws[:, 5] < self.noise_share)
         if self.effect is not None:
-            seed = int(draws[:, 9].double().sum().item() * 2**32)
+            seed = int(draws[:, 9].cpu().double().sum().item() * 2**32)  # not every device has double precision
             changed = self.effect(waveforms, sampling_rate, torch.Generator().manual_seed(seed))
             if changed.shape != waveforms.shape:
                 raise ValueError(f"the effect made {tuple(changed.shape)} of {tuple(waveforms.shape)}")

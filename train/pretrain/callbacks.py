@@ -92,7 +92,7 @@ class OnlineProbe(TrainerCallback):
             waveform = resample(audio.mean(axis=1), rate, extractor.sampling_rate)
             self.features.append(extractor.extract(torch.from_numpy(waveform)[None])[0].half())
         instruments = [set(row["instruments"]) for row in self.rows]
-        self.overlap = np.array([[len(a & b) / len(a | b) for b in instruments] for a in instruments])
+        self.overlap = np.array([[len(a & b) / max(1, len(a | b)) for b in instruments] for a in instruments])
 
     @torch.no_grad()
     def measure(self, model: MT2ForPreTraining) -> dict[str, float]:
@@ -115,8 +115,9 @@ class OnlineProbe(TrainerCallback):
                 similarity = (tokens @ tokens.T).fill_diagonal_(-torch.inf)
                 nearest = similarity.topk(NEIGHBOURS, dim=1).indices.numpy()
                 others = ~np.eye(len(tokens), dtype=bool)
-                near = np.take_along_axis(self.overlap, nearest, axis=1).mean()
-                scores["probe_instruments"] = float(near / self.overlap[others].mean())
+                near, chance = np.take_along_axis(self.overlap, nearest, axis=1).mean(), self.overlap[others].mean()
+                if chance:  # else no two pieces share an instrument
+                    scores["probe_instruments"] = float(near / chance)
         finally:
             model.config.key_calibration = calibration
             model.train(was_training)

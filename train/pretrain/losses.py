@@ -115,7 +115,8 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     centred = embeddings.float() - embeddings.float().mean(0)
     if centred.norm() <= EQUAL_ROWS * embeddings.float().norm():
         return centred.new_zeros(())
-    singular = torch.linalg.svdvals(centred)
+    # On the CPU: not every device has the singular value decomposition, and this is computed for the log alone.
+    singular = torch.linalg.svdvals(centred.cpu()).to(centred.device)
     share = singular / singular.sum()
     return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
 
@@ -147,7 +148,11 @@ def uniformity(projections: Tensor) -> Tensor:
     Source: Wang & Isola 2020 (arXiv:2005.10242), with t = 2.
     """
     unit = torch.nn.functional.normalize(projections.float(), dim=-1)
-    return torch.nn.functional.pdist(unit).square().mul(-2).exp().mean().log()
+    with torch.autocast(unit.device.type, enabled=False):
+        squares = (2 - 2 * unit @ unit.T).clamp(min=0)  # not `pdist`, which not every device has
+    potential = (-2 * squares).exp()
+    num_rows = len(unit)
+    return ((potential.sum() - potential.diagonal().sum()) / (num_rows * (num_rows - 1))).log()
 
 
 def spread(embeddings: Tensor) -> Tensor:

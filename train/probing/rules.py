@@ -1,7 +1,7 @@
 """Answers without a probe: key templates on a chroma, the calibrated profile of MT2, and beats at one period."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,8 +34,19 @@ class Rule(Protocol):
     def suits(self, head: Head) -> bool:
         """Say whether it answers this kind of question."""
 
+    def unusable(self, clips: Sequence[Clip], cache_dir: Path) -> dict[Clip, str]:
+        """Return the clips that cannot be answered for, with the reason, where no encoder has tried them before."""
+
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[Any]:
         """Answer for all test clips; `score` may be asked about answers for validation clips."""
+
+
+class OfEncoder:
+    """A rule for clips that an encoder has embedded."""
+
+    def unusable(self, clips: Sequence[Clip], cache_dir: Path) -> dict[Clip, str]:  # noqa: ARG002
+        """Return nothing: clips that cannot be embedded are left out already."""
+        return {}
 
 
 class KrumhanslTemplates(SpectrogramStatistics):
@@ -53,13 +64,17 @@ class KrumhanslTemplates(SpectrogramStatistics):
         """Name keys."""
         return isinstance(head, Keys)
 
+    def unusable(self, clips: Sequence[Clip], cache_dir: Path) -> dict[Clip, str]:
+        """Return the clips whose chroma cannot be computed."""
+        return EmbeddingCache(cache_dir, self, with_frames=False).fill(clips)
+
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
         """Name the keys of the test clips."""
         cache = EmbeddingCache(cache_dir, self, with_frames=False)
         return [key_of_chroma(cache(clip).vectors["statistics"][:12]) for clip in splits["test"]]
 
 
-class ZeroShotKey:
+class ZeroShotKey(OfEncoder):
     """The key signature that a calibrated MT2 names.
 
     A profile knows signatures and no modes, so the answer is always the major key: right by "signature", and by the
@@ -104,7 +119,7 @@ class ZeroShotKey:
         return Embedding({"profile": rotate_to_c(profile, key_calibration(model)).numpy()})
 
 
-class NamedKey:
+class NamedKey(OfEncoder):
     """The key named by a model that was trained on the 24 keys, as `mt2 key` prints it.
 
     Args:
@@ -142,6 +157,16 @@ class Tapping:
     def suits(self, head: Head) -> bool:
         """Tap beats and downbeats."""
         return isinstance(head, Beats)
+
+    def unusable(self, clips: Sequence[Clip], cache_dir: Path) -> dict[Clip, str]:  # noqa: ARG002
+        """Return the clips that do not open."""
+        failed = {}
+        for clip in clips:
+            try:
+                _duration(clip)
+            except (ValueError, OSError) as error:
+                failed[clip] = str(error)
+        return failed
 
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[list[float]]:  # noqa: ARG002
         """Tap through the test clips."""

@@ -20,6 +20,7 @@ from mt2_music.collection.similar import nearest
 from mt2_music.collection.tables import Embeddings, make_row, read_embeddings, write_table
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
+from mt2_music.storage import write_npz
 from support import RATE, pitch_fork, song
 
 SECOND = np.sin(np.arange(RATE) / 20).astype(np.float32)
@@ -187,7 +188,9 @@ def test_shares_make_the_whole(published, songs, at_once, tmp_path):
         share = ["--shards", "3", "--shard", str(shard)]
         main(["embed", str(songs), "--model", str(published), "-o", str(folder), *share])
     assert same(read_embeddings([folder]), at_once)
-    reports = [row["file"] for path in folder.glob("failures-*.csv") for row in csv.DictReader(path.open())]
+    reports = [
+        row["file"] for path in folder.glob("failures-*.csv") for row in csv.DictReader(path.open(encoding="utf-8"))
+    ]
     assert reports == [str(songs / "broken.flac")]
     assert main(["embed", str(songs), "--model", str(published), "-o", str(folder), "--shard", "3"]) == 2
 
@@ -439,6 +442,22 @@ def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypa
         write_table(path, rows)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_archives_hold_their_arrays_alone_whatever_numpy_is_there(tmp_path, monkeypatch):
+    """Before numpy 2, `np.savez` has no option but takes all that is named for arrays."""
+    save = np.savez
+
+    def savez(file, *arrays, **named):
+        save(file, *arrays, **{name: np.asarray(array) for name, array in named.items()})
+
+    monkeypatch.setattr(np, "savez", savez)
+    write_npz(tmp_path / "x.npz", vectors=np.ones(3), path=np.array(["ü"]))
+    with np.load(tmp_path / "x.npz") as stored:
+        assert sorted(stored.files) == ["path", "vectors"]
+    with pytest.raises(ValueError, match="names holds Python objects"):
+        write_npz(tmp_path / "y.npz", names=np.array(["a", None]))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 def test_doctor_says_what_works_and_names_what_is_broken(tmp_path, capsys):

@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
     quads, songs = tmp_path_factory.mktemp("quads"), tmp_path_factory.mktemp("songs")
     write_quads(quads, SOLOS, lambda quad, score, orchestration: told(4 * quad + 2 * score + orchestration))
     write_shard(songs, 0, ((f"song {index}", told(1000 + index)) for index in range(12)), [])
-    (songs / PREPARED_FILE).write_text('{"shards": 1}')
+    (songs / PREPARED_FILE).write_text('{"shards": 1}', encoding="utf-8")
     return quads, songs
 
 
@@ -137,7 +137,7 @@ def test_too_little_music_is_refused(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{QUADS_FILE} is missing; render them again to finish"):
         Quads(folders[1])
     write_quads(tmp_path, SOLOS[:2], lambda *_: told(0))
-    (tmp_path / PREPARED_FILE).write_text(json.dumps({"shards": 2}))
+    (tmp_path / PREPARED_FILE).write_text(json.dumps({"shards": 2}), encoding="utf-8")
     with pytest.raises(ValueError, match="not finished, 1 of 2 shards are missing"):
         Quads(tmp_path)
     with pytest.raises(IndexError, match="item 72 of 72"):

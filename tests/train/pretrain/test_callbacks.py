@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining
@@ -16,7 +17,7 @@ from mt2_music.train.pretrain.trainer import MT2Trainer
 from mt2_music.train.publish.calibrate import calibrate_key
 from mt2_music.train.run_folder import last_complete_checkpoint
 from mt2_music.train.synth import find_soundfont
-from support import TINY, same_weights
+from support import RATE, TINY, same_weights, song, tiny_config
 
 
 def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(music_folder, run_dir, tmp_path, monkeypatch, caplog):
@@ -65,6 +66,30 @@ def test_the_online_probe_estimates_what_the_package_estimates(small_corpus, run
     monkeypatch.setattr(callbacks, "NEIGHBOURS", 99)
     with pytest.raises(ValueError, match="too few to probe"):
         OnlineProbe(small_corpus, extractor, 10)
+
+
+@pytest.mark.parametrize(
+    ("instruments", "expected"),
+    [
+        ([[]] * 8, None),  # of no piece one is known
+        ([[str(number)] for number in range(8)], None),  # none is shared
+        ([["piano"]] * 8, 1.0),
+    ],
+)
+def test_the_online_probe_of_pieces_that_share_no_instrument(instruments, expected, tmp_path, monkeypatch, recwarn):
+    rows = []
+    for number, some in enumerate(instruments):
+        rows.append({"split": "validation", "key": "C major", "file": f"{number}.wav", "instruments": some})
+        soundfile.write(tmp_path / f"{number}.wav", song(number, 1.5), RATE)
+    monkeypatch.setattr(callbacks, "read_rows", lambda folder: rows)
+    monkeypatch.setattr(callbacks, "key_of", lambda row: row["key"])
+    model = MT2ForPreTraining(tiny_config(class_tokens=["contrastive"]))
+    scores = OnlineProbe(tmp_path, MT2FeatureExtractor(), 10).measure(model)
+    assert scores == ({} if expected is None else {"probe_instruments": expected})
+    rows.clear()
+    with pytest.raises(ValueError, match="has only 0 validation pieces"):
+        OnlineProbe(tmp_path, MT2FeatureExtractor(), 10)
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
 @pytest.mark.skipif(find_soundfont() is None, reason="no tinysoundfont or no SoundFont here")

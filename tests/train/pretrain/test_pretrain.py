@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -15,12 +16,19 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mt2_music.train import run_folder
+from mt2_music.train.finetune.__main__ import main as finetune
 from mt2_music.train.prepare.__main__ import main as prepare
 from mt2_music.train.pretrain.__main__ import main
 from mt2_music.train.pretrain.config import PRESETS, MT2TrainingArguments, PretrainArguments
 from mt2_music.train.pretrain.run import load_model_and_extractor, parse_arguments
 from mt2_music.train.pretrain.trainer import SPEED, MT2Trainer
-from mt2_music.train.run_folder import SETTINGS_FILE, CheckpointError, last_complete_checkpoint, only_run_in
+from mt2_music.train.run_folder import (
+    SETTINGS_FILE,
+    CheckpointError,
+    last_complete_checkpoint,
+    only_run_in,
+    refuse_divided_weights,
+)
 from support import RATE, STEPS, TINY, after_saving, log_of, python, same_weights, weights_of
 
 FULL = 100_000  # bytes: smaller than what any checkpoint holds
@@ -97,6 +105,47 @@ def test_a_torn_checkpoint_is_passed_over_and_that_of_another_run_is_refused(run
     (folder / "checkpoint-60" / SETTINGS_FILE).write_text(json.dumps({**settings, "seed": 1}), encoding="utf-8")
     with pytest.raises(ValueError, match="checkpoint-60 is a checkpoint of another run"):
         last_complete_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model_fsdp_0/.metadata",
+        "pytorch_model_fsdp.bin",
+        "global_step60/zero.pt",
+        "model.safetensors.index.json",
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_checkpoint_with_divided_weights_is_refused_by_name(name, whole, run_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    (folder / "checkpoint-60" / name).parent.mkdir(exist_ok=True)
+    (folder / "checkpoint-60" / name).touch()
+    if not whole:  # as it is where each process writes its share
+        (folder / "checkpoint-60" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"checkpoint-60 is a checkpoint of FSDP, DeepSpeed.*{name.split('/')[0]}"):
+        last_complete_checkpoint(folder)
+
+
+@pytest.mark.parametrize("kind", ["fsdp", "deepspeed"])
+def test_training_does_not_begin_with_divided_weights(kind, tmp_path, monkeypatch, caplog):
+    options = ["--audio_dir", str(tmp_path), "--output_dir", str(tmp_path / "run"), *TINY]
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind.upper()}", "true")
+    with pytest.raises(ValueError, match=f"training with {kind} is not supported"):
+        refuse_divided_weights(SimpleNamespace(fsdp=None, deepspeed=None))
+    monkeypatch.delenv(f"ACCELERATE_USE_{kind.upper()}")
+    refuse_divided_weights(SimpleNamespace(fsdp=None, deepspeed=None))
+    with pytest.raises(ValueError, match=f"training with {kind} is not supported"):
+        refuse_divided_weights(SimpleNamespace(**{kind: True}))
+    if kind == "fsdp":
+        with pytest.raises(ValueError, match="training with fsdp is not supported"):
+            main([*options, "--fsdp", "full_shard"])
+        options = ["--model", "mt2-small", "--data", str(tmp_path), "--output_dir", str(tmp_path / "run")]
+        with caplog.at_level("ERROR"):
+            assert finetune([*options, "--use_cpu", "true", "--fsdp", "full_shard"]) == 2
+        assert "training with fsdp is not supported" in caplog.text
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_runs_do_not_write_into_one_folder(music_folder, tmp_path, monkeypatch):

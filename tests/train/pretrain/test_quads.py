@@ -119,7 +119,9 @@ def test_a_killed_run_on_quads_and_recordings_goes_on_to_the_same_end(quads_dir,
         main([*given, "--output_dir", str(tmp_path / "killed")])
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     other = shutil.copytree(quads_dir, tmp_path / "other")
-    (other / QUADS_FILE).write_text((other / QUADS_FILE).read_text().replace("90.0", "91.0"))
+    (other / QUADS_FILE).write_text(
+        (other / QUADS_FILE).read_text(encoding="utf-8").replace("90.0", "91.0"), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="quads_sha256: .* became"):
         main([*given, "--quads_dir", str(other), "--output_dir", str(tmp_path / "killed")])
     main([*given, "--output_dir", str(tmp_path / "killed")])

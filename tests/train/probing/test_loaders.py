@@ -435,7 +435,7 @@ def test_emomusic_keeps_artists_and_the_official_test_set_apart(tmp_path):
     assert [clip.path.name for clip in splits["test"]] == ["1000.mp3"]
     assert len(splits["train"]) > len(splits["validation"]) > 0
     path = tmp_path / "annotations/songs_info.csv"
-    path.write_text(path.read_text(encoding="utf-8").replace("Band xx\t", "BAND  x-x!"))
+    path.write_text(path.read_text(encoding="utf-8").replace("Band xx\t", "BAND  x-x!"), encoding="utf-8")
     again = loaders.load_emomusic(tmp_path)
     assert again == splits  # an artist is known by the letters of the name
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from mt2_music.train.probing.report.__main__ import main as report
 from mt2_music.train.probing.report.report import load_results, table
 from mt2_music.train.probing.rules import Tapping, ZeroShotKey
 from mt2_music.train.probing.run.__main__ import main
-from mt2_music.train.probing.run.benchmark import shuffled
+from mt2_music.train.probing.run.benchmark import Benchmark, shuffled
 from mt2_music.train.probing.tasks import TASKS
 from mt2_music.train.synth import Beat, Segment, compose, find_soundfont
 from support import RATE, pitch_fork, song, tone
@@ -390,6 +391,37 @@ def test_key_templates():
     chroma = load_encoder("chroma")
     estimated = [key_of_chroma(chroma.embed(pitch_fork(t)).vectors["statistics"][:12]) for t in range(12)]
     assert estimated == [key_name(tonic, "major") for tonic in range(12)]
+
+
+def test_silence_has_some_key_template(recwarn):
+    assert correlate(np.zeros(12)) == correlate(np.full(12, 0.5)) == "C major"
+    assert not recwarn
+
+
+@pytest.mark.parametrize(("rule", "task"), [("krumhansl", "giantsteps-key"), ("tapping", "ballroom-beat")])
+def test_a_rule_leaves_out_a_bad_clip_and_scores_the_others(rule, task, tmp_path, caplog):
+    beats = tuple(Beat(0.5 + 0.5 * number, 1) for number in range(11))
+    clips = []
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", pitch_fork(number), RATE)
+        clips.append(Clip(tmp_path / f"{number}.wav", key_name(number, "major") if rule == "krumhansl" else beats, ""))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF and nothing else")
+    bad = replace(clips[0], path=tmp_path / "bad.wav")
+    arguments = Namespace(cache_dir=tmp_path / "cache", out=tmp_path / "out.json", shuffle_labels=False)
+
+    def run(splits):
+        done = Benchmark(arguments, {task: TASKS[task]}, {task: splits}, {"models": {}})
+        done.run_model(rule)
+        return done, done.results["models"][rule]["tasks"].get(task)
+
+    done, score = run({"train": [], "validation": [bad, *clips[:2]], "test": [clips[2], bad, clips[3]]})
+    assert not done.failures
+    assert score["left_out"].keys() == {str(tmp_path / "bad.wav")} and "bad.wav" in caplog.text
+    assert score["sizes"] == {"train": 0, "validation": 2, "test": 2}
+    _, want = run({"train": [], "validation": clips[:2], "test": clips[2:]})
+    assert score["readouts"]["no training"]["test"] == want["readouts"]["no training"]["test"]
+    done, score = run({"train": [], "validation": [bad], "test": [replace(bad, group="b"), clips[0]]})
+    assert score is None and "2 of 3 clips cannot be used" in done.failures[0]
 
 
 def test_tapping_finds_the_period_that_validation_likes(tmp_path):

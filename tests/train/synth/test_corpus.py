@@ -116,7 +116,7 @@ def test_a_killed_render_goes_on_and_ends_with_the_same_bits(small_corpus, tmp_p
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    with (corpus / "rows.jsonl").open("a") as file:
+    with (corpus / "rows.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "generated-0000')  # as a kill in the middle of a line leaves it
     (corpus / "audio" / "train" / "generated-000000.flac.1.part").write_bytes(b"half a file")
     finished = {path: path.stat().st_mtime_ns for path in corpus.rglob("*.flac")}

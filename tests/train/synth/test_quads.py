@@ -38,7 +38,7 @@ def rendered(once):
 
 def test_a_quad_is_two_scores_by_two_orchestrations(rendered):
     quads, tracks = Quads(rendered), PreparedTracks(rendered, 4.0)
-    rows = [json.loads(line) for line in (rendered / QUADS_FILE).read_text().splitlines()]
+    rows = [json.loads(line) for line in (rendered / QUADS_FILE).read_text(encoding="utf-8").splitlines()]
     assert len(quads.quads) == len(rows) == 8 and len(tracks) == 32
     assert {quad.solo for quad in quads.quads} == {True, False}
     for quad, row in zip(quads.quads, rows, strict=True):
@@ -102,7 +102,7 @@ def test_wrong_options_are_refused(tmp_path, caplog):
         assert render(tmp_path / "quads", *options) == 2
         assert message in caplog.text
         caplog.clear()
-    (tmp_path / "text.sf2").write_text("no bank")
+    (tmp_path / "text.sf2").write_text("no bank", encoding="utf-8")
     assert render(tmp_path / "quads", "--soundfonts", tmp_path / "text.sf2") == 2
     assert "no SoundFont" in caplog.text
 

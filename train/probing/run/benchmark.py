@@ -4,8 +4,9 @@ import argparse
 import json
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -111,10 +112,14 @@ def identify(splits: Splits, shuffle: bool) -> dict[str, Any]:
     }
 
 
-def _embedded(splits: Splits, cache: EmbeddingCache) -> tuple[Splits, dict[str, str]]:
-    """Embed all clips; return the splits without those that cannot be, and these with the reason."""
+def _usable(splits: Splits, find_unusable: Callable[[list[Clip]], dict[Clip, str]]) -> tuple[Splits, dict[str, str]]:
+    """Return the splits without the clips that cannot be used, and these with the reason.
+
+    Raises:
+        ValueError: more than half cannot be.
+    """
     clips = [clip for some in splits.values() for clip in some]
-    failed = cache.fill(clips)
+    failed = find_unusable(clips)
     for clip, reason in failed.items():
         logger.warning("left out %s: %s", clip.path, reason)
     if len(failed) > len(clips) / 2:
@@ -188,10 +193,13 @@ class Benchmark:
         left_out: dict[str, str] = {}
         if encoder is not None:
             cache = EmbeddingCache(cache_dir, encoder, with_frames=task.head.in_time)
-            splits, left_out = _embedded(splits, cache)
+            splits, left_out = _usable(splits, cache.fill)
             readouts |= run_task(task, splits, cache, self.arguments.seeds, self.arguments.readouts, readouts)
         for rule in rules:
             if rule.suits(task.head) and readouts.get(rule.readout, {}).get("rule") != rule.identity:
+                asked = {name: splits[name] for name in ("validation", "test")}
+                asked, without = _usable(asked, partial(rule.unusable, cache_dir=cache_dir))
+                splits, left_out = splits | asked, left_out | without
                 readouts[rule.readout] = run_rule(task, splits, rule, cache_dir)
         if readouts == before["readouts"]:
             state = "is there already" if readouts else "is nothing it answers"
