@@ -496,6 +496,26 @@ def window_weights(sounding: Tensor, valid: Tensor) -> Tensor:
     return counts / counts.sum(-1, keepdim=True).clamp(min=1)
 
 
+def _mean_over_sound(tokens: Tensor, levels: Tensor, config: MT2Config, attention_mask: Tensor | None) -> Tensor:
+    """Mean of frame tokens, (B, T, D) to (B, D): over the frames of each window that hold sound, then over windows."""
+    batch, num_frames, _ = tokens.shape
+    num_windows = math.ceil(num_frames / config.max_frames)
+    length = min(num_frames, config.max_frames)
+    valid = torch.ones_like(levels, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    sounding = sounding_frames(levels, config, valid)  # beside the loudest frame of the clip
+
+    def cut(values: Tensor) -> Tensor:
+        padding = num_windows * length - num_frames
+        padded = nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, padding))
+        return padded.unflatten(1, (num_windows, length))
+
+    levels, valid, sounding = cut(levels), cut(valid), cut(sounding)
+    here = sounding_frames(levels.flatten(0, 1), config, valid.flatten(0, 1))  # beside that of the window
+    means = _masked_mean(cut(tokens).flatten(0, 1), here).unflatten(0, (batch, num_windows))
+    weights = window_weights(sounding.sum(2), valid.sum(2)).to(tokens.dtype)
+    return (means * weights[:, :, None]).sum(1)
+
+
 class MT2KeyHead(nn.Module):
     """Equivariant token to a profile over the 12 key signatures."""
 
@@ -794,10 +814,8 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             `logits` (B, num_labels), and with labels their mean `loss`.
         """
         encoded = self.mt2(input_features, attention_mask, **kwargs)
-        if self.config.pooling == "frames":
-            levels = frame_levels(input_features, self.config)
-            attention_mask = sounding_frames(levels, self.config, attention_mask)
-        logits = self.classifier(self.dropout(self._pool(encoded, attention_mask)))
+        levels = frame_levels(input_features, self.config)
+        logits = self.classifier(self.dropout(self._pool(encoded, levels, attention_mask)))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,
@@ -805,9 +823,9 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             attentions=encoded.attentions,
         )
 
-    def _pool(self, encoded: dict[str, Tensor], attention_mask: Tensor | None) -> Tensor:
+    def _pool(self, encoded: dict[str, Tensor], levels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.config.pooling == "frames":
-            return _masked_mean(encoded["last_hidden_state"], attention_mask)
+            return _mean_over_sound(encoded["last_hidden_state"], levels, self.config, attention_mask)
         if self.config.pooling == "mean":
             return encoded["pooler_output"]
         if self.config.pooling == "concat":

@@ -149,15 +149,24 @@ class MusicModel:
     def _embed_one(self, audio: Any, sampling_rate: int | None, **options: Any) -> SongEmbedding:
         return replace(embed_audio(self.encoder, self.extractor, audio, sampling_rate, **options), source=self.source)
 
-    def key(self, audio: Any, sampling_rate: int | None = None, transpositions: int = DEFAULT_TRANSPOSITIONS) -> Any:
+    def key(
+        self,
+        audio: Any,
+        sampling_rate: int | None = None,
+        transpositions: int = DEFAULT_TRANSPOSITIONS,
+        always: bool = False,
+    ) -> Any:
         """Name the key of a song, or of many.
 
-        A model names what it was published with: "mt2-small-key" a key, "mt2-small" a key signature.
+        A model names what it was published with: "mt2-small-key" a key, "mt2-small" a key signature. Silence, noise,
+        drums alone, speech and music without a tonal centre have no key: the estimate's `key` is None then, and its
+        `reason` says why.
 
         Args:
             audio: one song, a list, or a folder.
             sampling_rate: of samples, in hertz; files know theirs.
             transpositions: semitones up and down to average over: more are steadier, and slower.
+            always: name the likeliest key of a song that has none, too.
 
         Returns:
             A `KeyEstimate`; of many songs a list or dict of them, as the class says.
@@ -167,7 +176,7 @@ class MusicModel:
             FileNotFoundError: a path that does not exist, or a folder without audio.
         """
         check_names_keys(self.model)
-        name_key = partial(song_key, self.model, self.extractor, transpositions=transpositions)
+        name_key = partial(song_key, self.model, self.extractor, transpositions=transpositions, always=always)
         return self._each(name_key, audio, sampling_rate)
 
     def similar(

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_TRANSPOSITIONS,
         help="semitones up and down to average over: more are steadier, and slower (default: %(default)s)",
     )
+    parser.add_argument("--always", action="store_true", help="name the likeliest key of a song without a key, too")
     parser.add_argument("--json", action="store_true", help="print one list of objects")
 
 
@@ -33,9 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     from mt2_music.audio.files import audio_files, printable_names
     from mt2_music.collection.archive import each_file
     from mt2_music.music_model import load
+    from mt2_music.song.keys import knows_keys
 
     model = load(arguments.model, device="cpu")
-    name_key = partial(model.key, transpositions=arguments.transpositions)
+    name_key = partial(model.key, transpositions=arguments.transpositions, always=arguments.always)
+    names_keys = knows_keys(model.config)
     rate = model.extractor.sampling_rate
     name_key(np.zeros(rate, np.float32), rate)  # options are refused once, and not for every file
     results: list[dict[str, Any]] = []
@@ -44,12 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
             results.append({"file": file, "error": error})
             continue
         result: dict[str, Any] = {"file": file, "signature": estimate.signature}
-        if estimate.key is not None:
+        if names_keys:
             result |= {"key": estimate.key, "camelot": estimate.camelot, "open_key": estimate.open_key}
+        result |= {"reason": estimate.reason, "tuning_cents": round(estimate.tuning_cents, 1)}
         result["profile"] = [round(float(value), 6) for value in estimate.profile]
         results.append({**result, "confidence": round(estimate.confidence, 6)})
         if not arguments.json:
-            print(f"{file}\t{estimate.name}\t{estimate.confidence:.2f}")
+            print(f"{file}\t{estimate.name}\t{estimate.reason or format(estimate.confidence, '.2f')}")
     if arguments.json:
         print(json.dumps(results, indent=1))
     return int(any("error" in result for result in results))

@@ -28,7 +28,7 @@ class KeyEstimate:
             means nothing.
         confidence: probability of the key, or of the signature where no key is named; 0 if the song has no key.
         key: such as "A minor"; None from a model that does not tell major from minor, and if the song has no key.
-        reason: why it has none: "silent", "no pitch", "one pitch only" or "no tonal centre"; None if it has one.
+        reason: why there is none: "silent", "no pitch", "one pitch only" or "no tonal centre"; None if there is one.
         tuning_cents: how far the song is tuned above A = 440 Hz, in cents, from -50 to 50.
         tonality: what tells whether the song has a key; None of a silent one.
     """
@@ -90,15 +90,15 @@ class _SongAnswers:
     pitches: PitchStatistics | None
 
     def estimate(
-        self, profile: np.ndarray, signature: int, confidence: float, key: str | None, cents: float
+        self, profile: np.ndarray, signature: int, confidence: float, key: str | None, cents: float, always: bool
     ) -> KeyEstimate:
-        """Make the estimate: the key that the model names, unless the song has none."""
+        """Make the estimate: the key that the model names, unless the song has none and none is asked for then."""
         assert self.pitches is not None
         tonality = self.pitches.tonality(self.weights, profile) if self.sounding else None
         reason = "silent" if tonality is None else tonality.reason
-        if reason is not None:
+        if reason is not None and not always:
             return KeyEstimate(None, profile, 0.0, None, reason, cents, tonality)
-        return KeyEstimate(signature, profile, confidence, key, None, cents, tonality)
+        return KeyEstimate(signature, profile, confidence, key, reason, cents, tonality)
 
 
 @torch.no_grad()
@@ -160,6 +160,7 @@ def estimate_key(
     audio: Any,
     sampling_rate: int | None = None,
     transpositions: int = 0,
+    always: bool = False,
 ) -> KeyEstimate:
     """Estimate the key signature of one song, without any training on keys.
 
@@ -169,6 +170,7 @@ def estimate_key(
         audio: anything one clip can be for `MT2FeatureExtractor`, such as a path.
         sampling_rate: of samples, in hertz; files know theirs.
         transpositions: as for `mean_profile`: steadier, and slower.
+        always: name the likeliest key of a song that has none, too.
 
     Raises:
         ValueError: the model has no equivariant token or no calibration, or the audio cannot be used.
@@ -178,7 +180,7 @@ def estimate_key(
     pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
     song = _answer_song(model, pieces, transpositions, extractor)
     profile = rotate_to_c(_turned_back(song.by_shift), calibration).numpy()
-    return song.estimate(profile, int(profile.argmax()), float(profile.max()), None, cents)
+    return song.estimate(profile, int(profile.argmax()), float(profile.max()), None, cents, always)
 
 
 def classify_key(
@@ -187,6 +189,7 @@ def classify_key(
     audio: Any,
     sampling_rate: int | None = None,
     transpositions: int = 0,
+    always: bool = False,
 ) -> KeyEstimate:
     """Name the key of one song, major or minor, with a model that was taught the 24 keys.
 
@@ -217,7 +220,7 @@ def classify_key(
     profile = (major + minor).numpy()
     best = int(profile.argmax())
     place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
-    return song.estimate(profile, best, float(max(major[best], minor[best])), KEY_LABELS[place], cents)
+    return song.estimate(profile, best, float(max(major[best], minor[best])), KEY_LABELS[place], cents, always)
 
 
 def knows_keys(config: MT2Config) -> bool:
@@ -269,6 +272,7 @@ def song_key(
     audio: Any,
     sampling_rate: int | None = None,
     transpositions: int = DEFAULT_TRANSPOSITIONS,
+    always: bool = False,
 ) -> KeyEstimate:
     """Name the key of one song with what the model has: its layer of 24 keys, or its key signature profile.
 
@@ -276,9 +280,9 @@ def song_key(
     """
     check_names_keys(model)
     if isinstance(model, MT2ForAudioClassification):
-        return classify_key(model, extractor, audio, sampling_rate, transpositions)
+        return classify_key(model, extractor, audio, sampling_rate, transpositions, always)
     assert isinstance(model, MT2ForPreTraining)
-    return estimate_key(model, extractor, audio, sampling_rate, transpositions)
+    return estimate_key(model, extractor, audio, sampling_rate, transpositions, always)
 
 
 def check_names_keys(model: MT2PreTrainedModel) -> None:

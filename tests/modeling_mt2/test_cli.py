@@ -75,24 +75,24 @@ def test_folders_stand_for_the_audio_in_them(tmp_path):
 
 def test_key_prints_one_list_of_objects(published, files, capsys):
     good, bad = files
-    assert main(["key", good[0], bad[1], "--model", str(published), "--json"]) == 1
+    assert main(["key", good[0], bad[1], "--model", str(published), "--json", "--always"]) == 1
     first, second = json.loads(capsys.readouterr().out)
-    assert first.keys() == {"file", "signature", "profile", "confidence"}
+    assert first.keys() == {"file", "signature", "reason", "tuning_cents", "profile", "confidence"}
     assert first["file"] == good[0]
     assert len(first["profile"]) == 12
     assert sum(first["profile"]) == pytest.approx(1, abs=1e-4)
     assert first["profile"][first["signature"]] == max(first["profile"]) == first["confidence"]
     assert second == {"file": bad[1], "error": second["error"]}
-    assert main(["key", good[0], "--model", str(published)]) == 0
+    assert main(["key", good[0], "--model", str(published), "--always"]) == 0
     assert " major / " in capsys.readouterr().out
 
 
 def test_half_a_circle_of_calibration_turns_every_key_by_half_a_circle(published, extractor):
     model = MT2ForPreTraining.from_pretrained(published).eval()
-    before = [estimate_key(model, extractor, pitch_fork(t), RATE).signature for t in range(12)]
+    before = [estimate_key(model, extractor, pitch_fork(t), RATE, always=True).signature for t in range(12)]
     assert len(set(before)) > 3
     model.config.key_calibration = (model.config.key_calibration + 6) % 12
-    after = [estimate_key(model, extractor, pitch_fork(t), RATE).signature for t in range(12)]
+    after = [estimate_key(model, extractor, pitch_fork(t), RATE, always=True).signature for t in range(12)]
     assert after == [(signature + 6) % 12 for signature in before]
 
 

@@ -123,8 +123,8 @@ def test_a_waveform_gives_what_extractor_and_classifier_give(classifier, wavefor
     assert off.pop("frames") < FRAME_TOLERANCE
     assert max(off.values()) < TOLERANCE
     if samples > 512:
-        backwards = differences(answers(waveform_file, waveform=clips[:, ::-1].copy()), want)
-        assert min(backwards.values()) > 10 * TOLERANCE
+        others = np.stack([song(index + 5, 12.0)[-samples:] for index in range(batch)])
+        assert min(differences(answers(waveform_file, waveform=others), want).values()) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("lengths", [[1], [7, 20], [32, 5, 31], [33], [100, 64, 3, 40]])
@@ -140,6 +140,7 @@ def test_padded_features_give_what_each_clip_gives_alone(encoder, features_file,
         alone["frames"] = alone["frames"][:, :length]
         assert worst(alone, want) < TOLERANCE
     if min(lengths) < max(lengths):
+        batch["input_features"][batch["attention_mask"] == 0] = 1.0
         unmasked = answers(features_file, **{**batch, "attention_mask": np.ones_like(batch["attention_mask"])})
         assert np.abs(unmasked["mean"] - got["mean"]).max() > 10 * TOLERANCE
 

@@ -169,7 +169,7 @@ def plot_song(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, song: Pa
     attention = class_attention(model, features[0])
     plot_attention(attention, tuple(model.config.class_tokens), model.config.frame_rate, song.stem, pictures[1])
     if "equivariant" in model.config.class_tokens and model.config.key_calibration is not None:
-        estimate = estimate_key(model, extractor, song)
+        estimate = estimate_key(model, extractor, song, always=True)
         pictures.append(folder / f"{song.stem} profile.png")
         plot_profile(estimate.profile, f"{song.stem}: estimated as {estimate.name}", pictures[-1])
     return pictures

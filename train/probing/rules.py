@@ -120,7 +120,7 @@ class ZeroShotKey(OfEncoder):
 
 
 class NamedKey(OfEncoder):
-    """The key named by a model that was trained on the 24 keys, as `mt2 key` prints it.
+    """The key named by a model that was trained on the 24 keys, as `mt2 key --always` prints it.
 
     Args:
         encoder: of such a model.
@@ -144,7 +144,7 @@ class NamedKey(OfEncoder):
     def answers(self, splits: Splits, head: Head, cache_dir: Path, score: Score) -> list[str]:  # noqa: ARG002
         """Name the keys of the test clips."""
         rate = self.extractor.sampling_rate
-        name_key = partial(classify_key, self.model, self.extractor, transpositions=self.transpositions)
+        name_key = partial(classify_key, self.model, self.extractor, transpositions=self.transpositions, always=True)
         return [str(name_key(load_clip(clip, rate), rate).key) for clip in splits["test"]]
 
 
