@@ -10,10 +10,8 @@ Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands.
 import importlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,49 +37,42 @@ def _require(package: str, purpose: str) -> Any:
         raise ImportError(f"{purpose} needs the package {package}: run `pip install {package}`") from error
 
 
-@contextmanager
-def open_audio(file: Any) -> Iterator[Any]:
-    """Open a sound file with libsndfile, and say by name what is wrong with one that cannot be read.
+def read_file(file: Any) -> tuple[np.ndarray, int]:
+    """Decode a sound file with libsndfile.
 
     Args:
         file: path, or binary file object, of wav, flac, ogg or mp3 audio.
 
     Returns:
-        A `soundfile.SoundFile`, closed at the end of the `with` block.
+        Mono float32 samples of shape (samples,), and their sampling rate in hertz.
 
     Raises:
-        ValueError: the file cannot be opened or, inside the block, decoded; the message names it.
+        ValueError: it cannot be read, or breaks off; the message names it.
         FileNotFoundError: there is no such file.
         ImportError: soundfile is not installed.
     """
     soundfile = _require("soundfile", "reading sound files")
-    name = os.fspath(file) if isinstance(file, str | os.PathLike) else "audio bytes"
-    if isinstance(file, str | os.PathLike) and not Path(file).is_file():
-        if Path(file).exists():
-            raise ValueError(f"{name} is not a file")
-        raise FileNotFoundError(f"no such file: {name}")
+    if isinstance(file, str | os.PathLike):
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"no such file: {os.fspath(file)}")
+        if not os.path.isfile(file):
+            raise ValueError(f"{os.fspath(file)} is not a file")
+        with open(file, "rb") as opened:  # given a path, libsndfile looks at its neighbours too
+            return read_file(opened)
+    name = getattr(file, "name", "audio bytes")
     try:
         with soundfile.SoundFile(file) as sound:
-            yield sound
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless, such as .raw
+            samples = sound.read(dtype="float32", always_2d=True)
+            if len(samples) < sound.frames:
+                raise ValueError(f"{name} breaks off: {len(samples)} of {sound.frames} samples are there")
+            return mix_down(samples), sound.samplerate
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
 
-def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """Decode a sound file, or the part of it that starts at sample `start`.
-
-    Args:
-        file: as for `open_audio`, whose errors it raises.
-        start: first sample to read, at the file's own rate.
-        num_samples: how many to read; -1 for all that follow.
-
-    Returns:
-        The samples, float32 of shape (samples, channels), and the file's sampling rate in hertz.
-    """
-    with open_audio(file) as sound:
-        if start:
-            sound.seek(start)
-        return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """Mix the channels of decoded samples, (samples, channels), to one: (samples,)."""
+    return samples.mean(axis=1)
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -91,30 +82,6 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     soxr = _require("soxr", f"resampling from {from_rate} to {to_rate} Hz")
     resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
     return resampled if len(resampled) else np.zeros(1, np.float32)
-
-
-def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
-    """Decode a sound file of any length block by block, in bounded memory.
-
-    Args:
-        file: as for `open_audio`, whose errors it raises.
-        sampling_rate: of the result, in hertz.
-        block_seconds: how much is decoded at a time.
-
-    Returns:
-        Mono float32 blocks that follow one another without a seam, the file as `resample` gives it.
-    """
-    with open_audio(file) as sound:
-        rate = sound.samplerate
-        resampler = None
-        if rate != sampling_rate:
-            soxr = _require("soxr", f"resampling from {rate} to {sampling_rate} Hz")
-            resampler = soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32", quality="HQ")
-        while len(block := sound.read(max(1, int(block_seconds * rate)), dtype="float32", always_2d=True)):
-            mono = block.mean(axis=1)
-            yield mono if resampler is None else resampler.resample_chunk(mono)
-        if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def to_mono(audio: np.ndarray) -> np.ndarray:
@@ -237,6 +204,7 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_features", "attention_mask"]
+    read_file = staticmethod(read_file)  # the package puts a decoder of more formats here
 
     def __init__(
         self,
@@ -372,7 +340,7 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         """
         known_rate = None
         if isinstance(clip, str | os.PathLike):
-            samples, known_rate = _read_mono(clip)
+            samples, known_rate = self.read_file(clip)
         elif isinstance(clip, dict) or hasattr(clip, "get_all_samples"):  # a torchcodec decoder answers like a dict
             samples, known_rate = self._load_dict(clip)
         else:
@@ -399,9 +367,9 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             if clip.get(key) is not None:
                 return clip[key], clip.get("sampling_rate")
         if clip.get("bytes") is not None:
-            return _read_mono(io.BytesIO(clip["bytes"]))
+            return self.read_file(io.BytesIO(clip["bytes"]))
         if clip.get("path") is not None:
-            return _read_mono(clip["path"])
+            return self.read_file(clip["path"])
         raise ValueError(f'an audio dict needs "array", "bytes" or "path", got {sorted(clip)}')
 
     @torch.no_grad()
@@ -476,11 +444,6 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     def __getstate__(self) -> dict[str, Any]:
         # Constants are rebuilt on first use: workers get a small object, and `datasets` the same fingerprint.
         return {**self.__dict__, "_constants": {}}
-
-
-def _read_mono(file: Any) -> tuple[np.ndarray, int]:
-    samples, rate = read_audio(file)
-    return samples.mean(axis=1), rate  # a decoder knows which axis holds the channels
 
 
 def _is_list_of_clips(audio: Any) -> bool:

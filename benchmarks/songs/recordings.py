@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 import mt2_music
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.music import SIGNATURES, signature
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.data.tracks import find_files
@@ -67,7 +68,7 @@ def main() -> None:
             print(f"left out {path}: {error}")
             continue
         if len(audio) >= MIN_SECONDS * rate:
-            tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
+            tracks.append(resample(audio, rate, SAMPLING_RATE))
     estimators = {name: listen(mt2_music.load(name)) for name in arguments.models}
     estimators["krumhansl"] = lambda waveform: signature(correlate(chroma.embed(waveform).vectors["statistics"][:12]))
     lines = [

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from mt2_music.audio.datasets import open_audio_cell
-from mt2_music.audio.files import printable
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks
+from mt2_music.feature_extraction.decoding import read_blocks
+from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels
+from mt2_music.interrupts import PATIENCE_SECONDS, check
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model
 
@@ -153,6 +154,7 @@ class _CheckedBlocks:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self.blocks:
+            check(PATIENCE_SECONDS)
             if not np.isfinite(block).all():
                 raise ValueError("the audio contains NaN or infinite samples")
             self.num_samples += len(block)
@@ -162,10 +164,6 @@ class _CheckedBlocks:
 def _blocks(extractor: MT2FeatureExtractor, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
-    if isinstance(audio, str) and printable(audio) != audio:  # libsndfile opens no such path
-        with open(audio, "rb") as file:
-            yield from _blocks(extractor, file, sampling_rate)
-        return
     if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
         yield from read_blocks(audio, extractor.sampling_rate, BLOCK_SECONDS)
         return

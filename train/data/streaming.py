@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mt2_music.audio.datasets import audio_column, open_audio_cell
+from mt2_music.audio.files import printable
 
 from .tracks import Track, Tracks, sound_length
 from .windows import Transpositions, Windows, draw_pair, make_item
@@ -89,10 +90,10 @@ class StreamedPairs(torch.utils.data.IterableDataset):
 
     def _item(self, cell: Any, name: str, rng: np.random.Generator) -> dict[str, torch.Tensor] | None:
         if cell is not None and cell.get("path"):
-            name = cell["path"]
+            name = printable(cell["path"])
         reason = f"shorter than {self.windows.seconds:g} s"
         try:
-            num_samples, rate = sound_length(lambda cell: open_audio_cell(cell, name), cell)
+            num_samples, rate = sound_length(lambda cell: open_audio_cell(cell, name), cell, name)
             track = Track(name, cell, num_samples, rate)
             if track.seconds >= self.windows.seconds:
                 tracks = Tracks([track], [], lambda cell: open_audio_cell(cell, name))

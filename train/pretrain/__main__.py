@@ -9,11 +9,13 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from mt2_music.interrupts import command
 from mt2_music.train.run_folder import only_run_in
 
 from .run import parse_arguments, pretrain
 
 
+@command("pretrain", "the same command goes on from the last checkpoint, if there is one")
 def main(argv: list[str] | None = None) -> None:
     """Train, and leave model, feature extractor, log and settings in the output folder."""
     arguments, training = parse_arguments(sys.argv[1:] if argv is None else argv)

@@ -13,7 +13,8 @@ import torch.distributed
 from transformers import TrainerCallback
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.music import signature
 from mt2_music.song.keys import mean_profile, rotate_to_c
@@ -89,7 +90,7 @@ class OnlineProbe(TrainerCallback):
         self.features = []
         for row in self.rows:
             audio, rate = read_audio(corpus / row["file"])
-            waveform = resample(audio.mean(axis=1), rate, extractor.sampling_rate)
+            waveform = resample(audio, rate, extractor.sampling_rate)
             self.features.append(extractor.extract(torch.from_numpy(waveform)[None])[0].half())
         instruments = [set(row["instruments"]) for row in self.rows]
         self.overlap = np.array([[len(a & b) / len(a | b) for b in instruments] for a in instruments])
