@@ -24,6 +24,7 @@ from .names import name_of
 
 MIN_SHARE = 0.45  # of the announced seconds; half of a file's bytes may hold a little less than half of its sound
 MISSING_SECONDS = 0.1  # fewer are not worth a word: headers and decoders count a little differently
+MP3_BEFORE_SECONDS = 1.0  # decoded before the part that is asked for
 SALVAGE_SAMPLES = 1024  # read at a time behind an error: of a block a decoder gives all or nothing
 BLOCK_SECONDS = 30.0
 MAX_LOOKED_AT = 4096  # files whose structure is kept
@@ -63,9 +64,12 @@ class _OpenPart:
 
     def __init__(self, soundfile: Any, file: Any, part: Part) -> None:
         self.part = part
+        self._soundfile, self._file = soundfile, file
         self._error = soundfile.LibsndfileError
         self._bytes = Spliced(file, part.pieces)
         self.sound = soundfile.SoundFile(self._bytes)
+        # Else soundfile seeks after every read, and what an MP3 decoder has kept of the frames before is lost.
+        self.sound.seekable = lambda: False
         self.rate = self.sound.samplerate
         self.done = 0
         self.damaged = False
@@ -77,24 +81,37 @@ class _OpenPart:
         try:
             count = self.sound.buffer_read_into(block, "float32") if len(block) else 0
         except self._error:
-            count, self.damaged = 0, True
-            try:
-                self.sound.seek(self.done)
-                while got := self.sound.buffer_read_into(block[count : count + SALVAGE_SAMPLES], "float32"):
-                    count += got
-            except self._error:
-                pass
+            self.damaged = True
+            count = self._salvage(block)
         if self._bytes.error is not None:
             raise self._bytes.error
         self.done += count
         return block[:count]
 
+    def _salvage(self, block: np.ndarray) -> int:
+        """Read up to the damage, with a decoder that has not met it yet; return how many samples that are."""
+        count = 0
+        try:
+            with self._soundfile.SoundFile(Spliced(self._file, self.part.pieces)) as sound:
+                if self.done:
+                    sound.seek(self.done)
+                while got := sound.buffer_read_into(block[count : count + SALVAGE_SAMPLES], "float32"):
+                    count += got
+        except self._error:
+            pass
+        return count
+
     def seek(self, sample: int) -> None:
         """Go on with another sample."""
+        sample = max(0, min(sample, self.sound.frames))
+        # Frames of MP3 may need the bits of many before them, and are silent without.
+        before = int(MP3_BEFORE_SECONDS * self.rate) if self.sound.format == "MP3" else 0
         try:
-            self.done = self.sound.seek(max(0, min(sample, self.sound.frames)))
+            self.done = self.sound.seek(max(0, sample - before))
         except self._error:
             self.damaged = True
+        while self.done < sample and len(self.read(sample - self.done)):
+            pass
 
 
 class LibsndfileSound:
@@ -154,6 +171,8 @@ class LibsndfileSound:
             mono = mix_down(block) if len(block) else np.zeros(0, np.float32)
             if self._resampler is not None:
                 mono = self._resampler.resample_chunk(mono, last=not len(block))
+            if not len(block):
+                self._resampler = None  # it gave all that it held back
             if len(mono):
                 return mono
             if len(block):
@@ -163,7 +182,6 @@ class LibsndfileSound:
 
     def _next_part(self) -> bool:
         part = self._part
-        self._resampler = None
         if part.done:  # else it was told already
             self.seconds_there += part.done / part.rate
             self.seconds_announced += max(part.done / part.part.share, part.sound.frames) / part.rate

@@ -16,6 +16,10 @@ from .windows import Transpositions, Windows, draw_pair, make_item
 logger = logging.getLogger(__name__)
 
 
+class TooFewTracksError(ValueError):
+    """A whole pass of a stream does not fill a batch."""
+
+
 class StreamedPairs(torch.utils.data.IterableDataset):
     """Items as those of `WindowPairs`, one a track and pass, in the order of a shuffled stream that is read for ever.
 
@@ -32,7 +36,8 @@ class StreamedPairs(torch.utils.data.IterableDataset):
         buffer_size: tracks among which the next one is drawn.
 
     Raises:
-        ValueError: there is no such column, or while it is read, less than a batch of usable tracks in a whole pass.
+        ValueError: there is no such column.
+        TooFewTracksError: while it is read, less than a batch of usable tracks in a whole pass.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class StreamedPairs(torch.utils.data.IterableDataset):
             if not rows and number:
                 return  # more workers than the stream has shards
             if not items:
-                raise ValueError(
+                raise TooFewTracksError(
                     f"the stream gave {len(batch)} usable tracks of {rows} in a whole pass, and a batch needs "
                     f"{self.batch_size}: lower the batch size, the number of processes or that of workers"
                 )

@@ -112,7 +112,8 @@ def train_model(
     training += ["--per_device_train_batch_size", str(batch_size)]
     if max_steps is not None:
         training += ["--max_steps", str(max_steps), "--save_steps", str(max_steps), "--logging_steps", "1"]
-    pretrain(training)
+    if pretrain(training):
+        raise SystemExit(1)
 
     print("\npublishing")
     if publish([str(run_dir), str(model_dir), "--training_data", data, "--replace"]):

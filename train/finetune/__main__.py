@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from mt2_music.interrupts import command
+from mt2_music.interrupts import command, finishing
 from mt2_music.train.data.splits import SPLITS
 from mt2_music.train.run_folder import check_settings, last_complete_checkpoint, only_run_in
 
@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         trainer = make_trainer(job, training)
         if checkpoint is not None:
             logger.info("going on from %s", checkpoint)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        with finishing():  # a signal waits for the end of a step
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         finish(job, trainer, output_dir)
     return 0
 
