@@ -93,7 +93,7 @@ def main() -> int:
     facts = [
         f"Tracebacks: {tracebacks}. Exit code: {code}. Files that are not as they must be: {len(wrong)}.",
         f'Also, of the files above none is hidden; the command said of others: "{hidden.partition(",")[0]}".',
-        f"It took {took:.0f} s, {ffmpeg} ffmpeg. Of files that break off, seconds in are the middle of what may be there.",
+        f"It took {took:.0f} s, {ffmpeg} ffmpeg. Seconds in of torn files: the middle of what may be there.",
     ]
     arguments.out.write_text(HEADER + "\n".join(lines) + "\n\n" + "\n".join(facts) + "\n", encoding="utf-8")
     print("\n".join([*lines, *facts, *wrong]))

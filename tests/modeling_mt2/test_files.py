@@ -18,6 +18,10 @@ from support import RATE, song, tone
 APPLE = struct.pack(">II16sH", 0x51607, 0x20000, b"Mac OS X", 2) + bytes(400)
 
 
+def clip(index):
+    return song(index, 4.0)[: 4 * RATE]
+
+
 def touch(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +78,6 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     (tmp_path / "out" / "deep" / "back").symlink_to(tmp_path / "in")
     want = ["broken.wav", "far again.wav", "folder/farther.wav", "itself.wav", "real.wav", "z/own.wav"]
     assert relative(walk(str(inside)).files, inside) == want
-    with pytest.raises(ValueError, match="none"):
-        raise ValueError("none" if not walk(str(inside)).hidden else "some")
     (inside / "out").symlink_to(tmp_path)  # a link to what holds the folder itself
     assert relative(walk(str(inside)).files, inside)[:3] == ["broken.wav", "far again.wav", "folder/farther.wav"]
     assert len(walk(str(inside)).files) == len(want)
@@ -135,18 +137,18 @@ def folder(tmp_path):
     """The folder of a person: good files, what macOS leaves, a page that a download left, and a joined album."""
     music = tmp_path / "music"
     music.mkdir()
-    soundfile.write(music / "ok.flac", song(1, 4.0), RATE)
-    soundfile.write(music / "song.mp3", song(2, 4.0), RATE)
-    soundfile.write(music / "a.aifc", song(3, 4.0), RATE, format="AIFF")
-    soundfile.write(music / "b.snd", song(4, 4.0), RATE, format="AU")
+    soundfile.write(music / "ok.flac", clip(1), RATE)
+    soundfile.write(music / "song.mp3", clip(2), RATE)
+    soundfile.write(music / "a.aifc", clip(3), RATE, format="AIFF")
+    soundfile.write(music / "b.snd", clip(4), RATE, format="AU")
     (music / "._song.mp3").write_bytes(APPLE)
     (music / "page.mp3").write_text("<html>404</html>", encoding="utf-8")
     parts = []
     for index in range(3):
-        soundfile.write(tmp_path / "part.mp3", song(index, 4.0), RATE)
+        soundfile.write(tmp_path / "part.mp3", clip(index), RATE)
         parts.append((tmp_path / "part.mp3").read_bytes())
     (music / "z album.mp3").write_bytes(b"".join(parts))
-    soundfile.write(tmp_path / "whole.wav", song(5, 4.0), RATE)
+    soundfile.write(tmp_path / "whole.wav", clip(5), RATE)
     whole = (tmp_path / "whole.wav").read_bytes()
     (music / "z torn.wav").write_bytes(whole[: len(whole) * 3 // 4])
     return music

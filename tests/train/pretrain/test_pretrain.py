@@ -12,6 +12,7 @@ import time
 import datasets
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,7 +23,7 @@ from mt2_music.train.pretrain.config import PRESETS, MT2TrainingArguments, Pretr
 from mt2_music.train.pretrain.run import load_model_and_extractor, parse_arguments
 from mt2_music.train.pretrain.trainer import SPEED, MT2Trainer
 from mt2_music.train.run_folder import SETTINGS_FILE, CheckpointError, last_complete_checkpoint, only_run_in
-from support import RATE, STEPS, TINY, after_saving, log_of, python, same_weights, weights_of
+from support import RATE, STEPS, TINY, after_saving, log_of, python, same_weights, song, weights_of
 
 FULL = 100_000  # bytes: smaller than what any checkpoint holds
 
@@ -215,3 +216,26 @@ def test_the_base_preset_is_the_size_of_the_paper(tmp_path):
     model, _ = load_model_and_extractor(arguments, training)
     assert sum(weights.numel() for weights in model.mt2.parameters()) == pytest.approx(5.4e6, rel=0.05)
     assert (len(model.mt2.layers), training.per_device_train_batch_size) == (12, 128)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_too_little_music_is_one_sentence(workers, tmp_path, caplog):
+    """Fewer songs than a batch, in a folder and in a stream; and no usable song at all."""
+    music = tmp_path / "music"
+    music.mkdir()
+    for index in range(2):
+        soundfile.write(music / f"{index}.wav", song(index, 4.0), RATE)
+    arguments = ["--output_dir", str(tmp_path / "run"), *TINY, *STEPS, "--dataloader_num_workers", workers]
+    assert main([*arguments, "--audio_dir", str(music)]) == 2
+    assert "pretrain: a batch of 4 songs needs at least 2 and at most as many as there are tracks (2)" in caplog.text
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in sorted(music.iterdir())]
+    data = datasets.Dataset.from_dict({"audio": cells}).cast_column("audio", datasets.Audio(decode=False))
+    data.to_parquet(tmp_path / "data" / "train.parquet")
+    stream = ["--dataset", str(tmp_path / "data"), "--streaming", "true"]
+    assert main([*arguments[2:], *stream, "--output_dir", str(tmp_path / "other")]) == 2
+    assert "pretrain: the stream gave 2 usable tracks of 2 in a whole pass, and a batch needs 4" in caplog.text
+    for path in music.iterdir():
+        path.write_text("<html>", encoding="utf-8")
+    assert main([*arguments, "--audio_dir", str(music)]) == 2
+    assert "pretrain: cannot train on" in caplog.text and "HTML, not audio" in caplog.text
+    assert "Traceback" not in caplog.text
