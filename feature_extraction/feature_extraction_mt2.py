@@ -10,10 +10,9 @@ Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands.
 import importlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 MAX_CHANNELS = 64  # more are no channels, and fewer samples are no clip
+MIN_SHARE_LEFT = 0.05  # of the power of channels, in their mean; below, they cancel each other
 FRAMES_PER_CHUNK = 8192  # bounds the memory of the front end at about 150 MB whatever the length
 FRAMES_PER_CHUNK_ON_GPU = 65536  # there small chunks cost more than their arithmetic
 
@@ -39,49 +39,53 @@ def _require(package: str, purpose: str) -> Any:
         raise ImportError(f"{purpose} needs the package {package}: run `pip install {package}`") from error
 
 
-@contextmanager
-def open_audio(file: Any) -> Iterator[Any]:
-    """Open a sound file with libsndfile, and say by name what is wrong with one that cannot be read.
+def read_file(file: Any) -> tuple[np.ndarray, int]:
+    """Decode a sound file with libsndfile.
 
     Args:
         file: path, or binary file object, of wav, flac, ogg or mp3 audio.
 
     Returns:
-        A `soundfile.SoundFile`, closed at the end of the `with` block.
+        Mono float32 samples of shape (samples,), and their sampling rate in hertz.
 
     Raises:
-        ValueError: the file cannot be opened or, inside the block, decoded; the message names it.
+        ValueError: it cannot be read, or breaks off; the message names it.
         FileNotFoundError: there is no such file.
         ImportError: soundfile is not installed.
     """
     soundfile = _require("soundfile", "reading sound files")
-    name = os.fspath(file) if isinstance(file, str | os.PathLike) else "audio bytes"
-    if isinstance(file, str | os.PathLike) and not Path(file).is_file():
-        if Path(file).exists():
-            raise ValueError(f"{name} is not a file")
-        raise FileNotFoundError(f"no such file: {name}")
+    if isinstance(file, str | os.PathLike):
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"no such file: {os.fspath(file)}")
+        if not os.path.isfile(file):
+            raise ValueError(f"{os.fspath(file)} is not a file")
+        with open(file, "rb") as opened:  # given a path, libsndfile looks at its neighbours too
+            return read_file(opened)
+    name = getattr(file, "name", "audio bytes")
     try:
         with soundfile.SoundFile(file) as sound:
-            yield sound
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless, such as .raw
+            samples = sound.read(dtype="float32", always_2d=True)
+            if len(samples) < sound.frames:
+                raise ValueError(f"{name} breaks off: {len(samples)} of {sound.frames} samples are there")
+            return mix_down(samples), sound.samplerate
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
 
-def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """Decode a sound file, or the part of it that starts at sample `start`.
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """Mix the channels of decoded samples, (samples, channels), to one: (samples,).
 
-    Args:
-        file: as for `open_audio`, whose errors it raises.
-        start: first sample to read, at the file's own rate.
-        num_samples: how many to read; -1 for all that follow.
-
-    Returns:
-        The samples, float32 of shape (samples, channels), and the file's sampling rate in hertz.
+    That is their mean. Where it nearly cancels, because a channel is inverted, it is the loudest channel, and a
+    warning says so: the mean's power is below a twentieth of that of channels that have nothing in common.
     """
-    with open_audio(file) as sound:
-        if start:
-            sound.seek(start)
-        return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
+    mean = samples.mean(axis=1)
+    if samples.shape[1] == 1 or not len(samples):
+        return mean
+    powers = np.square(samples, dtype=np.float32).mean(axis=0)
+    if not float(np.square(mean).mean()) * samples.shape[1] < MIN_SHARE_LEFT * float(powers.mean()):
+        return mean
+    warnings.warn("the channels cancel each other, as when one is inverted: the loudest one is used", stacklevel=2)
+    return samples[:, int(powers.argmax())]
 
 
 def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
@@ -91,35 +95,6 @@ def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
     soxr = _require("soxr", f"resampling from {from_rate} to {to_rate} Hz")
     resampled = soxr.resample(waveform, from_rate, to_rate, quality="HQ")
     return resampled if len(resampled) else np.zeros(1, np.float32)
-
-
-def read_blocks(file: Any, sampling_rate: float, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
-    """Decode a sound file of any length block by block, in bounded memory.
-
-    Args:
-        file: as for `open_audio`, whose errors it raises.
-        sampling_rate: of the result, in hertz.
-        block_seconds: how much is decoded at a time.
-
-    Returns:
-        Mono float32 blocks that follow one another without a seam, the file as `resample` gives it.
-    """
-    with open_audio(file) as sound:
-        rate = sound.samplerate
-        resampler = None
-        num_read = num_given = 0
-        if rate != sampling_rate:
-            soxr = _require("soxr", f"resampling from {rate} to {sampling_rate} Hz")
-            resampler = soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32", quality="HQ")
-        while len(block := sound.read(max(1, int(block_seconds * rate)), dtype="float32", always_2d=True)):
-            mono = block.mean(axis=1)
-            num_read += len(mono)
-            mono = mono if resampler is None else resampler.resample_chunk(mono)
-            num_given += len(mono)
-            yield mono
-        if resampler is not None:
-            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            yield rest if num_given or len(rest) or not num_read else np.zeros(1, np.float32)  # as of `resample`
 
 
 def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:
@@ -145,7 +120,7 @@ def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:
         raise ValueError(f"samples of type {audio.dtype} are not audio: expected float, int16, int32 or uint8")
     audio = audio.astype(np.float32)
     if audio.ndim == 2:
-        audio = audio.mean(axis=channel_axis)
+        audio = mix_down(np.moveaxis(audio, channel_axis, 1))
     elif audio.ndim != 1:
         raise ValueError(f"a clip has one axis, or a second one for channels; got {audio.ndim} axes, {audio.shape}")
     if not np.isfinite(audio).all():
@@ -284,6 +259,7 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_features", "attention_mask"]
+    read_file = staticmethod(read_file)  # the package puts a decoder of more formats here
 
     def __init__(
         self,
@@ -440,12 +416,12 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         """
         known_rate = None
         if isinstance(clip, str | os.PathLike):
-            samples, known_rate = _read_mono(clip)
+            samples, known_rate = self.read_file(clip)
         elif isinstance(clip, bytes | bytearray | memoryview):
-            samples, known_rate = _read_mono(io.BytesIO(clip))
+            samples, known_rate = self.read_file(io.BytesIO(clip))
         elif hasattr(clip, "read"):
-            samples, known_rate = _read_mono(clip)
-        elif isinstance(clip, dict) or hasattr(clip, "get_all_samples"):
+            samples, known_rate = self.read_file(clip)
+        elif isinstance(clip, dict) or hasattr(clip, "get_all_samples"):  # a torchcodec decoder answers like a dict
             samples, known_rate = self._load_dict(clip)
             channel_axis = 0 if channel_axis is None else channel_axis  # of `datasets` and torchcodec
         else:
@@ -471,9 +447,9 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             if clip.get(key) is not None:
                 return clip[key], clip.get("sampling_rate")
         if clip.get("bytes") is not None:
-            return _read_mono(io.BytesIO(clip["bytes"]))
+            return self.read_file(io.BytesIO(clip["bytes"]))
         if clip.get("path") is not None:
-            return _read_mono(clip["path"])
+            return self.read_file(clip["path"])
         held = ", ".join(f"{key!r}: {value!r:.40}" for key, value in clip.items())
         raise ValueError(f'an audio dict needs "array", "bytes" or "path", got {{{held}}}')
 
@@ -549,11 +525,6 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     def __getstate__(self) -> dict[str, Any]:
         # Constants are rebuilt on first use: workers get a small object, and `datasets` the same fingerprint.
         return {**self.__dict__, "_constants": {}}
-
-
-def _read_mono(file: Any) -> tuple[np.ndarray, int]:
-    samples, rate = read_audio(file)
-    return samples.mean(axis=1), rate  # a decoder knows which axis holds the channels
 
 
 def _as_array(samples: Any) -> np.ndarray:

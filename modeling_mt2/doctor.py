@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import shutil
 import sys
 from importlib import metadata
 from typing import Any
@@ -33,6 +34,7 @@ OPTIONAL = {
     "onnxscript": "export",
     "onnxruntime": "running what was exported",
     "gradio": "the demo page",
+    "torchcodec": "m4a, aac, wma and other files, in the place of ffmpeg",
     "pretty_midi": "rendering MIDI files",
     "music21": "rendering MusicXML files",
     "tinysoundfont": "rendering with SoundFonts",
@@ -50,6 +52,7 @@ def examine() -> list[dict[str, Any]]:
     """
     rows = [_try_package(name, purpose, name in REQUIRED) for name, purpose in {**REQUIRED, **OPTIONAL}.items()]
     rows += [_try(f"{suffix} files", "reading and writing", _round_trip, suffix) for suffix in FORMATS]
+    rows.append(_find_program("ffmpeg", "m4a, aac, wma and other files"))
     rows.append(_try(DEFAULT_MODEL, "the model that comes with the package", _estimate_key_of_chord))
     return rows
 
@@ -71,6 +74,11 @@ def _try_package(name: str, purpose: str, required: bool) -> dict[str, Any]:
     return row
 
 
+def _find_program(name: str, purpose: str) -> dict[str, Any]:
+    version = "found" if shutil.which(name) else None
+    return {"name": name, "version": version, "purpose": purpose, "required": False, "problem": None}
+
+
 def _try(name: str, purpose: str, work: Any, *arguments: Any) -> dict[str, Any]:
     row = {"name": name, "version": None, "purpose": purpose, "required": True, "problem": None}
     try:
@@ -83,7 +91,7 @@ def _try(name: str, purpose: str, work: Any, *arguments: Any) -> dict[str, Any]:
 def _round_trip(suffix: str) -> None:
     import soundfile
 
-    from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio
+    from mt2_music.feature_extraction.decoding import read_audio
 
     container, subtype = FORMATS[suffix]
     file = io.BytesIO()

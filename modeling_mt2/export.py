@@ -21,7 +21,15 @@ from torch.export import Dim
 
 from .feature_extraction import MT2FeatureExtractor
 from .loading import load_extractor, load_model, published_class
-from .modeling_mt2 import MT2ForAudioClassification, MT2ForAudioFrameClassification, MT2Model, MT2PreTrainedModel
+from .modeling_mt2 import (
+    MT2ForAudioClassification,
+    MT2ForAudioFrameClassification,
+    MT2Model,
+    MT2PreTrainedModel,
+    frame_levels,
+    sounding_frames,
+    window_weights,
+)
 from .options import ONNX_INPUTS
 from .storage import atomic_path
 
@@ -58,8 +66,10 @@ class FeatureGraph(nn.Module):
         padding = num_windows * length - num_frames
         mask = nn.functional.pad(attention_mask, (0, padding)).reshape(-1, length)  # (B * W, L)
         windows = nn.functional.pad(input_features, (0, 0, 0, padding)).reshape(-1, length, width)
-        weights = mask.float().sum(1).reshape(batch, num_windows, 1)
-        weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
+        levels = frame_levels(input_features, model.config)
+        sounding = sounding_frames(levels, model.config, attention_mask)
+        sounding = nn.functional.pad(sounding, (0, padding)).reshape(batch, num_windows, length)
+        weights = window_weights(sounding.sum(2), mask.reshape(batch, num_windows, length).sum(2))[:, :, None]
 
         def average(by_window: Tensor) -> Tensor:
             return (by_window.reshape(batch, num_windows, -1) * weights).sum(1)
@@ -73,7 +83,9 @@ class FeatureGraph(nn.Module):
             outputs[name] = average(encoded[f"{name}_embeds"])
         outputs["frames"] = join(encoded.last_hidden_state)
         if isinstance(model, MT2ForAudioClassification):  # its logits are affine in what is pooled, as means are
-            outputs["logits"] = average(model.classifier(model._pool(encoded, mask)))
+            outputs["logits"] = average(
+                model.classifier(model._pool(encoded, frame_levels(windows, model.config), mask))
+            )
         elif isinstance(model, MT2ForAudioFrameClassification):
             outputs["logits"] = join(model.classifier(encoded.last_hidden_state))
         return outputs

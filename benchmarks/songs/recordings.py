@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 import mt2_music
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.music import SIGNATURES, key_of_chroma, signature
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.data.tracks import find_files
@@ -66,7 +67,7 @@ def main() -> None:
             print(f"left out {path}: {error}")
             continue
         if len(audio) >= MIN_SECONDS * rate:
-            tracks.append(resample(audio.mean(axis=1), rate, SAMPLING_RATE))
+            tracks.append(resample(audio, rate, SAMPLING_RATE))
     estimators = {name: likeliest_signature(mt2_music.load(name)) for name in arguments.models}
     estimators["krumhansl"] = lambda waveform: signature(
         key_of_chroma(chroma.embed(waveform).vectors["statistics"][:12])

@@ -22,7 +22,7 @@ from scipy.signal import butter, fftconvolve, sosfilt
 from tqdm import tqdm
 
 from mt2_music import MT2ForPreTraining
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.music import key_of_chroma, signature
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
@@ -114,8 +114,8 @@ def read_tracks(folder: Path) -> Iterator[dict[str, np.ndarray]]:
     """Yield the middle of every track that is long enough, clean and degraded in every way, as models take it."""
     for _, path in tqdm(find_files(folder).found, unit="track"):
         try:
-            audio, rate = read_audio(path)
-        except (ValueError, OSError) as error:
+            audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
             print(f"left out {path}: {error}")
             continue
         length = round(SECONDS * rate)

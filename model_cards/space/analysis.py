@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mt2_music.song.embed import SongEmbedding, embed_audio
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
+from mt2_music.feature_extraction.decoding import read_blocks
 from mt2_music.song.keys import KeyEstimate, classify_key, key_calibration, knows_keys, rotate_to_c
 from mt2_music.loading import load_config, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2ForPreTraining, MT2PreTrainedModel

@@ -7,6 +7,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from mt2_music.interrupts import command
 from mt2_music.options import DEFAULT_MODEL
 
 # Name, summary for `mt2 --help`, and how many files the command takes, if any.
@@ -21,11 +22,10 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
 MODULES = {"index": "embed"}  # where a command is not in the file of its name
 
 
+@command("mt2", "nothing was written")
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
     words = sys.argv[1:] if argv is None else argv
-    if hasattr(sys.stdout, "reconfigure"):  # a name of a song that a terminal of Windows cannot show must not end it
-        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__.partition(".")[0] + ".")
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name, (summary, files) in COMMANDS.items():

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mt2_music.interrupts import advise
 from mt2_music.options import TABLE_SUFFIXES
 
 
@@ -98,12 +99,17 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
 
     table = ArchiveWriter(output, f"{shard:05d}-of-{shards:05d}" if to_folder else None)
     results: list[dict[str, Any]] = [{"file": name, "finished": True} for name in sorted(done)]
-    for name, song, error in each_file(_sources(arguments, shard, shards, done), embed):
-        if song is None:
-            results.append({"file": name, "error": error})
-        else:
-            results.append({"file": name, "seconds": round(song.seconds, 3)})
+    warned: dict[str, str] = {}
+    try:
+        for name, song, error in each_file(_sources(arguments, shard, shards, done), embed, warned):
+            if song is None:
+                results.append({"file": name, "error": error})
+                continue
+            warning = {"warning": warned[name]} if name in warned else {}
+            results.append({"file": name, "seconds": round(song.seconds, 3), **warning})
             table.add(make_row(name, song, model.source, arguments.windows, arguments.frames))
+    except KeyboardInterrupt as stop:
+        raise advise(stop, table.write_unfinished()) from None
     table.write()
     failures = [result for result in results if "error" in result]
     report = output / f"failures-{table.share}.csv" if to_folder else output.with_suffix(".failures.csv")
@@ -133,12 +139,12 @@ def _share(arguments: argparse.Namespace) -> tuple[int, int, str]:
 def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[str]) -> Any:
     """Return the names and songs of this share that are not done yet: a list, or an iterator over a stream."""
     from mt2_music.audio.datasets import audio_column, load_named_dataset, open_stream
-    from mt2_music.audio.files import audio_files, printable_names
+    from mt2_music.cli.songs import named_files
 
     if bool(arguments.files) == bool(arguments.dataset):
         raise ValueError("give files or --dataset")
     if not arguments.dataset:
-        files = printable_names(audio_files(arguments.files))[shard::shards]
+        files = named_files(arguments.files)[shard::shards]
         return [(name, path) for name, path in files if name not in done]
     open_dataset = open_stream if arguments.streaming else load_named_dataset
     cells = audio_column(open_dataset(arguments.dataset, arguments.split), arguments.audio_column)

@@ -1,7 +1,6 @@
 """`mt2 key`: the key of every file."""
 
 import argparse
-import json
 from functools import partial
 from typing import Any
 
@@ -31,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from mt2_music.audio.files import audio_files, printable_names
+    from mt2_music.cli.songs import listed, named_files
     from mt2_music.collection.archive import each_file
     from mt2_music.music_model import load
     from mt2_music.song.keys import knows_keys
@@ -42,18 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     rate = model.extractor.sampling_rate
     name_key(np.zeros(rate, np.float32), rate)  # options are refused once, and not for every file
     results: list[dict[str, Any]] = []
-    for file, estimate, error in each_file(printable_names(audio_files(arguments.files)), name_key):
-        if estimate is None:
-            results.append({"file": file, "error": error})
-            continue
-        result: dict[str, Any] = {"file": file, "signature": estimate.signature}
-        if names_keys:
-            result |= {"key": estimate.key, "camelot": estimate.camelot, "open_key": estimate.open_key}
-        result |= {"reason": estimate.reason, "tuning_cents": round(estimate.tuning_cents, 1)}
-        result["profile"] = [round(float(value), 6) for value in estimate.profile]
-        results.append({**result, "confidence": round(estimate.confidence, 6)})
-        if not arguments.json:
-            print(f"{file}\t{estimate.name}\t{estimate.reason or format(estimate.confidence, '.2f')}")
-    if arguments.json:
-        print(json.dumps(results, indent=1))
+    warned: dict[str, str] = {}
+    with listed(results, arguments.json):
+        for file, estimate, error in each_file(named_files(arguments.files), name_key, warned):
+            if estimate is None:
+                results.append({"file": file, "error": error})
+                continue
+            result: dict[str, Any] = {"file": file, "signature": estimate.signature}
+            if names_keys:
+                result |= {"key": estimate.key, "camelot": estimate.camelot, "open_key": estimate.open_key}
+            result |= {"reason": estimate.reason, "tuning_cents": round(estimate.tuning_cents, 1)}
+            result["profile"] = [round(float(value), 6) for value in estimate.profile]
+            result["confidence"] = round(estimate.confidence, 6)
+            results.append({**result, **({"warning": warned[file]} if file in warned else {})})
+            if not arguments.json:
+                print(f"{file}\t{estimate.name}\t{estimate.reason or format(estimate.confidence, '.2f')}")
     return int(any("error" in result for result in results))

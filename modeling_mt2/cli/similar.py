@@ -1,7 +1,6 @@
 """`mt2 similar`: the songs of an index that are most similar to a song."""
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: the index cannot be used, or is another model's.
     """
-    from mt2_music.audio.files import audio_files, printable_names
+    from mt2_music.cli.songs import listed, named_files
     from mt2_music.collection.archive import each_file
     from mt2_music.music_model import load
 
@@ -49,13 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"by": arguments.by, "number": arguments.number, "any_key": arguments.any_key}
     find = partial(model.similar, index=index, **options)
     results: list[dict[str, Any]] = []
-    for name, found, error in each_file(printable_names(audio_files(arguments.files)), find):
-        if found is None:
-            results.append({"file": name, "error": error})
-            continue
-        results.append({"file": name, "nearest": [{"file": file, "similarity": round(s, 6)} for file, s in found]})
-        if not arguments.json:
-            print("\n".join([name, *(f"  {similarity:6.3f}  {file}" for file, similarity in found)]))
-    if arguments.json:
-        print(json.dumps(results, indent=1))
+    with listed(results, arguments.json):
+        for name, found, error in each_file(named_files(arguments.files), find):
+            if found is None:
+                results.append({"file": name, "error": error})
+                continue
+            near = [{"file": file, "similarity": round(similarity, 6)} for file, similarity in found]
+            results.append({"file": name, "nearest": near})
+            if not arguments.json:
+                print("\n".join([name, *(f"  {similarity:6.3f}  {file}" for file, similarity in found)]))
     return int(any("error" in result for result in results))

@@ -9,6 +9,7 @@ import io
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,31 +17,69 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mt2_music.audio.files import printable
+from mt2_music.feature_extraction.decoding import IncompleteAudioWarning
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
+from mt2_music.interrupts import check, finishing
 from mt2_music.options import TABLE_SUFFIXES
 from mt2_music.storage import write_text_atomic
 
 from .tables import Row, parts, read_embeddings, write_table
 
 # A part is written when one of these is reached: what a run that was interrupted has to do again.
-ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 300.0
+ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 30.0
 PART, SETTINGS_FILE = "embeddings-", "settings.json"  # how names of parts begin; how rows of a folder are made
 
 Source = tuple[str, Any]  # name of a sound, and what `embed_audio` takes
 
 
-def each_file(sources: Iterable[Source], work: Callable[[Any], Any]) -> Iterator[tuple[str, Any, str | None]]:
+def each_file(
+    sources: Iterable[Source], work: Callable[[Any], Any], warned: dict[str, str] | None = None
+) -> Iterator[tuple[str, Any, str | None]]:
     """Do the work for every sound; one that cannot be used gives its reason and does not stop the rest.
+
+    Reasons and warnings are printed on the error stream.
+
+    Args:
+        sources: the sounds.
+        work: what to do.
+        warned: takes, by name, what was said of sounds that were used and are not whole.
 
     Returns:
         Name, result, and reason, of which either is None.
+
+    Raises:
+        Stopped: a signal came; the sound at hand was finished if that took a few seconds.
     """
     for name, sound in tqdm(sources, unit="file", disable=not sys.stderr.isatty()):
+        with finishing():
+            check()
+            result, reason, notes = _attempt(work, sound)
+        for note in notes:
+            tqdm.write(note, file=sys.stderr)
+        if notes and warned is not None:
+            warned[name] = "; ".join(notes)
+        if reason is not None:
+            tqdm.write(f"{name}: {reason}", file=sys.stderr)
+        yield name, result, reason
+        check()
+
+
+def _attempt(work: Callable[[Any], Any], sound: Any) -> tuple[Any, str | None, list[str]]:
+    """Return result, reason of failure and warnings about a file that is not whole; other warnings go their way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", IncompleteAudioWarning)
         try:
-            yield name, work(sound), None
+            result, reason = work(sound), None
         except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
-            tqdm.write(f"{name}: {error}", file=sys.stderr)
-            yield name, None, str(error)
+            result, reason = None, str(error)
+    notes = []
+    for warning in caught:
+        if issubclass(warning.category, IncompleteAudioWarning):
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return result, reason, notes
 
 
 def check_output(output: Path, shards: int) -> bool:
@@ -97,6 +136,23 @@ class ArchiveWriter:
         if self._rows:
             write_table(self._next_part() if self.share else self.output, self._rows)
         self._rows, self._bytes, self._since = [], 0, time.monotonic()
+
+    def write_unfinished(self) -> str:
+        """Write what there is when a run is stopped: to a folder, or to a file of another name than the finished one.
+
+        Returns:
+            What is kept and how to go on, for people.
+        """
+        count = len(self._rows)
+        if self.share:
+            self.write()
+            return f"what was done is in {printable(str(self.output))}; the same command goes on with the others"
+        if not count:
+            return "no song was finished, and nothing was written"
+        path = self.output.with_suffix(f".unfinished{self.output.suffix}")
+        write_table(path, self._rows)
+        kept = f"songs that were done: {count}, in {printable(str(path))}"
+        return f"{kept}; name a folder instead of a file to be able to go on"
 
     def _next_part(self) -> Path:
         number = 0

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from mt2_music.audio.datasets import open_audio_cell
-from mt2_music.audio.files import printable
 from mt2_music.configuration_mt2 import MT2Config
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, read_blocks, resample
+from mt2_music.feature_extraction.decoding import read_blocks
+from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, resample
+from mt2_music.interrupts import PATIENCE_SECONDS, check
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, frame_levels, sounding_frames, window_weights
 
@@ -165,6 +166,7 @@ class _CheckedBlocks:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self.blocks:
+            check(PATIENCE_SECONDS)
             if not np.isfinite(block).all():
                 raise ValueError("the audio contains NaN or infinite samples")
             self.num_samples += len(block)
@@ -178,10 +180,6 @@ def _blocks(
         audio = open_audio_cell(audio, "the cell")
     if isinstance(audio, bytes | bytearray | memoryview):
         audio = io.BytesIO(audio)
-    if isinstance(audio, str) and printable(audio) != audio:  # libsndfile opens no such path
-        with open(audio, "rb") as file:
-            yield from _blocks(extractor, file, sampling_rate, rate)
-        return
     if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
         yield from read_blocks(audio, rate, BLOCK_SECONDS)
         return

@@ -119,9 +119,12 @@ def test_files_that_pages_name_exist(page):
         assert "NAME" in name or (ROOT / name).is_file(), name
 
 
-def test_readme_names_the_suffixes_that_are_read():
-    (named,) = re.findall(r"have the suffix ([\w,\s]+)\.", README)
-    assert {f".{suffix}" for suffix in re.split(r"\W+(?:or\s+)?", named)} == AUDIO_SUFFIXES
+def test_suffixes_that_pages_name_are_read():
+    named = re.findall(r"below them:\s+([\w, ]+) and their kin.*?installed, ([\w, ]+) and others", README)
+    rows = re.findall(r"^\| ([\w, ]+) and (?:their kin|others) \|", PAGES["embeddings"], re.MULTILINE)
+    assert (len(named), len(rows)) == (1, 2)
+    for suffixes in (*named[0], *rows):
+        assert {f".{suffix}" for suffix in suffixes.split(", ")} <= AUDIO_SUFFIXES
 
 
 def test_readme_is_short_and_says_first_what_a_visitor_asks_first():

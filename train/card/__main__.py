@@ -15,6 +15,7 @@ import logging
 import sys
 from pathlib import Path
 
+from mt2_music.interrupts import command
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.probing.report.report import load_results
 from mt2_music.train.publish.card import title_of, write_card
@@ -24,6 +25,7 @@ from mt2_music.train.publish.readme import fill_readme
 logger = logging.getLogger(__name__)
 
 
+@command("card", "cards may be partly new; start again")
 def main(argv: list[str] | None = None) -> int:
     """Fill a card; return 0, or 2 when nothing was changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

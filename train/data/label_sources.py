@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mt2_music.audio.datasets import load_named_dataset
+from mt2_music.audio.files import printable
 from mt2_music.train.synth.score import Segment
 
 from .splits import SPLITS
@@ -45,7 +46,7 @@ def read_folder(folder: Path) -> tuple[list[Example], list[LeftOut]]:
     """Find recordings below one folder for each label; train, validation and test folders around them are splits."""
     sources = find_files(folder)
     left_out = list(sources.left_out)
-    paths = [Path(name).relative_to(folder) for name, _ in sources.found]
+    paths = [Path(source).relative_to(folder) for _, source in sources.found]
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
     has_splits = {"train"} <= tops <= set(SPLIT_NAMES)
     examples = []
@@ -53,9 +54,9 @@ def read_folder(folder: Path) -> tuple[list[Example], list[LeftOut]]:
         *folders, _ = path.parts
         split = SPLIT_NAMES[folders.pop(0)] if has_splits and folders else ""
         if folders:
-            examples.append(Example(str(path), partial(str, folder / path), folders[0], split))
+            examples.append(Example(printable(str(path)), partial(str, folder / path), folders[0], split))
         else:
-            left_out.append(LeftOut(str(path), "lies in no folder that would be its label"))
+            left_out.append(LeftOut(printable(str(path)), "lies in no folder that would be its label"))
     return examples, left_out
 
 

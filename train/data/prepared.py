@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow
 from tqdm import tqdm
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_blocks
+from mt2_music.feature_extraction.decoding import IncompleteAudioWarning, read_blocks
+from mt2_music.interrupts import PATIENCE_SECONDS, check, process_pool
 from mt2_music.storage import atomic_path, write_text_atomic
 
 from .tracks import LeftOut, Sources, Track, Tracks
@@ -60,7 +61,7 @@ def prepare(sources: Sources, output_dir: str | Path, workers: int | None = None
     make = partial(_write_shard, output_dir, sources.open_source)
     finished = len(sources.found) - sum(len(parts[shard]) for shard in todo)
     progress = tqdm(total=len(sources.found), initial=finished, unit="track", desc="decoding")
-    with ProcessPoolExecutor(workers) as pool, progress:
+    with process_pool(workers) as pool, progress:
         for count in pool.map(make, todo, [parts[shard] for shard in todo]):
             progress.update(count)
     left_out = [*sources.left_out, *_left_out(output_dir, len(parts))]
@@ -76,10 +77,17 @@ def _write_shard(folder: Path, open_source: Any, shard: int, sounds: list[tuple[
 
     def decoded() -> Iterator[tuple[str, np.ndarray]]:
         for name, source in sounds:
+            check()
             try:
-                yield name, _decode(open_source(source))
-            except ValueError as error:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", IncompleteAudioWarning)
+                    samples = _decode(open_source(source))
+            except (ValueError, OSError) as error:
                 left_out.append(LeftOut(name, str(error)))
+                continue
+            for warning in caught:
+                logger.warning("%s", warning.message)
+            yield name, samples
 
     write_shard(folder, shard, decoded(), left_out)
     return len(sounds)
@@ -109,6 +117,7 @@ def _decode(file: Any) -> np.ndarray:
     """Decode a sound to 16 kHz mono int16, (samples,)."""
     blocks = []
     for block in read_blocks(file, SAMPLING_RATE):
+        check(PATIENCE_SECONDS)
         if not np.isfinite(block).all():
             raise ValueError("it contains NaN or infinite samples")
         blocks.append(np.clip(np.rint(block * 32768), -32768, 32767).astype(np.int16))

@@ -8,11 +8,16 @@ import numpy as np
 import torch
 
 from mt2_music.audio.datasets import audio_column, open_audio_cell
+from mt2_music.audio.files import printable
 
 from .tracks import Track, Tracks, sound_length
 from .windows import Transpositions, Windows, draw_pair, make_item
 
 logger = logging.getLogger(__name__)
+
+
+class TooFewTracksError(ValueError):
+    """A whole pass of a stream does not fill a batch."""
 
 
 class StreamedPairs(torch.utils.data.IterableDataset):
@@ -31,7 +36,8 @@ class StreamedPairs(torch.utils.data.IterableDataset):
         buffer_size: tracks among which the next one is drawn.
 
     Raises:
-        ValueError: there is no such column, or while it is read, less than a batch of usable tracks in a whole pass.
+        ValueError: there is no such column.
+        TooFewTracksError: while it is read, less than a batch of usable tracks in a whole pass.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class StreamedPairs(torch.utils.data.IterableDataset):
             if not rows and number:
                 return  # more workers than the stream has shards
             if not items:
-                raise ValueError(
+                raise TooFewTracksError(
                     f"the stream gave {len(batch)} usable tracks of {rows} in a whole pass, and a batch needs "
                     f"{self.batch_size}: lower the batch size, the number of processes or that of workers"
                 )
@@ -89,10 +95,10 @@ class StreamedPairs(torch.utils.data.IterableDataset):
 
     def _item(self, cell: Any, name: str, rng: np.random.Generator) -> dict[str, torch.Tensor] | None:
         if cell is not None and cell.get("path"):
-            name = cell["path"]
+            name = printable(cell["path"])
         reason = f"shorter than {self.windows.seconds:g} s"
         try:
-            num_samples, rate = sound_length(lambda cell: open_audio_cell(cell, name), cell)
+            num_samples, rate = sound_length(lambda cell: open_audio_cell(cell, name), cell, name)
             track = Track(name, cell, num_samples, rate)
             if track.seconds >= self.windows.seconds:
                 tracks = Tracks([track], [], lambda cell: open_audio_cell(cell, name))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from mt2_music.audio.datasets import audio_column, open_audio_cell
-from mt2_music.audio.files import is_audio, walk
-from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio, read_audio, resample
+from mt2_music.audio.files import printable, printable_names, walk
+from mt2_music.feature_extraction.decoding import measure, read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from mt2_music.interrupts import check, finishing
 
 logger = logging.getLogger(__name__)
-
-PROBE_SECONDS = 0.1  # decoded at both ends of a file before it is trusted
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Tracks:
         audio, rate = read_audio(self._open_source(track.source), start, wanted)
         if not len(audio):
             raise ValueError(f"{track.name} ends before {start_seconds:.1f} s")
-        audio = resample(audio.mean(axis=1), rate, sampling_rate)[:num_samples]
+        audio = resample(audio, rate, sampling_rate)[:num_samples]
         if not np.isfinite(audio).all():
             raise ValueError(f"{track.name} contains NaN or infinite samples")
         return np.pad(audio, (0, num_samples - len(audio)))
@@ -116,7 +116,7 @@ class Sources:
 def find_files(folder: str | Path) -> Sources:
     """Find the audio files in a folder and the folders below it, in the order of their names.
 
-    Files with other suffixes than those of audio are listed as left out.
+    Files with other suffixes than those of audio are listed as left out; hidden ones are counted in the log.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -124,18 +124,13 @@ def find_files(folder: str | Path) -> Sources:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    left_out: list[LeftOut] = []
-    found = []
-    for path in walk(folder, partial(_note_refusal, left_out)):
-        if is_audio(path.name):
-            found.append((str(path), str(path)))
-        else:
-            left_out.append(LeftOut(str(path), f"not an audio file ({path.suffix or 'no suffix'})"))
-    return Sources(found, left_out, str, str(folder))
-
-
-def _note_refusal(left_out: list[LeftOut], error: OSError) -> None:
-    left_out.append(LeftOut(str(error.filename), str(error)))
+    found = walk(str(folder))
+    if line := found.say_hidden():
+        logger.warning("%s", line)
+    left_out = [
+        LeftOut(printable(path), f"not an audio file ({Path(path).suffix or 'no suffix'})") for path in found.others
+    ]
+    return Sources(printable_names(found.files), left_out, str, str(folder))
 
 
 def find_rows(dataset: Any, column: str = "audio") -> Sources:
@@ -166,8 +161,10 @@ def scan(sources: Sources, min_seconds: float) -> Tracks:
     left_out = list(sources.left_out)
     tracks, unreadable = [], 0
     for name, source in sources.found:
+        check()
         try:
-            num_samples, rate = sound_length(sources.open_source, source)
+            with finishing():
+                num_samples, rate = sound_length(sources.open_source, source, name)
         except (ValueError, OSError) as error:
             left_out.append(LeftOut(name, str(error)))
             unreadable += 1
@@ -185,17 +182,13 @@ def scan(sources: Sources, min_seconds: float) -> Tracks:
     return found
 
 
-def sound_length(open_source: Callable[[Any], Any], source: Any) -> tuple[int, int]:
-    """Return number of samples and rate of a sound, after its two ends were decoded: a header alone proves little.
+def sound_length(open_source: Callable[[Any], Any], source: Any, name: str) -> tuple[int, int]:
+    """Return number of samples and rate of a sound; one that breaks off, with most of it there, is named in the log.
 
     Raises:
-        ValueError, OSError: it cannot be read, or ends before its end.
+        ValueError, OSError: it cannot be read, or most of it is missing.
     """
-    with open_audio(open_source(source)) as sound:
-        if not len(sound.read(1)):
-            raise ValueError("the file holds no audio")
-        probe = int(PROBE_SECONDS * sound.samplerate)
-        sound.seek(max(0, sound.frames - probe))
-        if not len(sound.read(probe)):
-            raise ValueError("the file breaks off before its end")
-        return sound.frames, sound.samplerate
+    num_samples, rate, note = measure(open_source(source), name)
+    if note is not None:
+        logger.warning("%s", note)
+    return num_samples, rate

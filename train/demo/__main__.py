@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mt2_music.interrupts import command
 from mt2_music.loading import find_model
 from mt2_music.music import KEY_LABELS
 from mt2_music.music_model import load
@@ -39,6 +40,7 @@ from .songs import (
 )
 
 
+@command("demo", "start again")
 def main(argv: list[str] | None = None) -> None:
     """Run the demo and leave everything it made in one folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +112,8 @@ def train_model(
     training += ["--per_device_train_batch_size", str(batch_size)]
     if max_steps is not None:
         training += ["--max_steps", str(max_steps), "--save_steps", str(max_steps), "--logging_steps", "1"]
-    pretrain(training)
+    if pretrain(training):
+        raise SystemExit(1)
 
     print("\npublishing")
     if publish([str(run_dir), str(model_dir), "--training_data", data, "--replace"]):

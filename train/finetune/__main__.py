@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
+from mt2_music.interrupts import command, finishing
 from mt2_music.train.data.splits import SPLITS
 from mt2_music.train.run_folder import check_settings, last_complete_checkpoint, only_run_in, refuse_divided_weights
 
@@ -23,6 +24,7 @@ from .run import MAX_LABELS_ON_CARD, check_place, clear, finish, make_trainer, p
 logger = logging.getLogger(__name__)
 
 
+@command("finetune", "the same command goes on from the last checkpoint, if there is one")
 def main(argv: list[str] | None = None) -> int:
     """Tune, and leave a Hub folder; return 0, or 2 when something is wrong with what was given."""
     with ExitStack() as stack:
@@ -54,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         trainer = make_trainer(job, training)
         if checkpoint is not None:
             logger.info("going on from %s", checkpoint)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        with finishing():  # a signal waits for the end of a step
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         finish(job, trainer, output_dir)
     return 0
 

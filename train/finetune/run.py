@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from mt2_music import MT2FeatureExtractor, MT2PreTrainedModel
+from mt2_music.interrupts import check
 from mt2_music.loading import find_model, load_extractor
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.data.excerpts import Collator, Excerpts, Targets
@@ -148,6 +149,18 @@ def check_place(output_dir: Path, settings: dict[str, Any]) -> bool:
     return False
 
 
+class StopBetweenSteps(TrainerCallback):
+    """Ends the training after a step when a signal came; what is kept is the last checkpoint, one an epoch."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop in training."""
+        check()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop in an evaluation."""
+        check()
+
+
 def make_trainer(job: Job, training: TuningArguments) -> FineTuner:
     """Put model, data and loss together; the same settings always give the same."""
     arguments, training_labels = job.arguments, [track.source.label for track in job.labelled.splits["train"].tracks]
@@ -161,7 +174,7 @@ def make_trainer(job: Job, training: TuningArguments) -> FineTuner:
         data_collator=Collator(job.extractor, job.targets),
         processing_class=job.extractor,
         compute_metrics=job.scores,
-        callbacks=[EarlyStoppingCallback(arguments.patience)] if arguments.patience else [],
+        callbacks=[StopBetweenSteps(), *([EarlyStoppingCallback(arguments.patience)] if arguments.patience else [])],
         loss=partial(loss_of, arguments.task, weights=weights, label_smoothing=training.label_smoothing_factor),
         encoder_learning_rate=arguments.encoder_learning_rate,
         layer_decay=arguments.layer_decay,

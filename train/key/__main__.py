@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mt2_music import MT2ForPreTraining
+from mt2_music.interrupts import command
 from mt2_music.loading import find_model, load_extractor, load_model
 from mt2_music.train.publish.facts import FACTS_FILE, read_json
 from mt2_music.train.publish.folder import check_target, write_folder
@@ -22,6 +23,7 @@ from mt2_music.train.publish.key_layer import READOUTS, fit_keys, with_keys
 logger = logging.getLogger(__name__)
 
 
+@command("key", "nothing was written but embeddings in the cache; start again to go on")
 def main(argv: list[str] | None = None) -> int:
     """Fit and write a folder; return 0, or 2 when nothing was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

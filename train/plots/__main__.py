@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from mt2_music.interrupts import command
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 
@@ -17,6 +18,7 @@ from .pictures import plot_song, plot_training
 logger = logging.getLogger(__name__)
 
 
+@command("plots", "start again")
 def main(argv: list[str] | None = None) -> int:
     """Draw; return 0, or 2 when something could not be drawn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

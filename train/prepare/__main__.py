@@ -10,12 +10,14 @@ import logging
 from concurrent.futures.process import BrokenProcessPool
 
 from mt2_music.audio.datasets import load_named_dataset
+from mt2_music.interrupts import command
 from mt2_music.train.data.prepared import PreparedTracks, prepare
 from mt2_music.train.data.tracks import find_files, find_rows
 
 logger = logging.getLogger(__name__)
 
 
+@command("prepare", "the same command goes on with what is missing")
 def main(argv: list[str] | None = None) -> None:
     """Prepare a folder or data set from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

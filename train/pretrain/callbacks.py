@@ -1,4 +1,4 @@
-"""Callbacks of a training run: a checkpoint on SIGTERM, and an online probe of the model."""
+"""Callbacks of a training run: a checkpoint when it is stopped, and an online probe of the model."""
 
 import logging
 import signal
@@ -13,7 +13,9 @@ import torch.distributed
 from transformers import TrainerCallback
 
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from mt2_music.interrupts import SIGNALS, Stopped
 from mt2_music.modeling_mt2 import MT2ForPreTraining
 from mt2_music.music import signature
 from mt2_music.song.keys import mean_profile, rotate_to_c
@@ -27,25 +29,30 @@ NEIGHBOURS = 5
 
 
 class StopOnSignal(TrainerCallback):
-    """Writes a checkpoint and ends the training on SIGTERM, as when a machine is taken away.
+    """Writes a checkpoint and ends the training on Ctrl-C and on SIGTERM, as when a machine is taken away.
 
-    It waits for the next log entry, so that the run can be resumed exactly. All processes stop at the same step.
+    It waits for the next log entry, so that the run can be resumed exactly. All processes stop at the same step. A
+    second signal ends the training at once.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.number: int = signal.SIGTERM  # of the signal; another process may have been sent it
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle SIGTERM inside the `with` block."""
-        before = signal.signal(signal.SIGTERM, self._note)
+        """Handle signals inside the `with` block."""
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the interface of signal handlers
-        self.asked = True
+        if self.asked:
+            raise Stopped(number)
+        self.asked, self.number = True, number
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """Save and stop, if any process was asked to."""
@@ -89,7 +96,7 @@ class OnlineProbe(TrainerCallback):
         self.features = []
         for row in self.rows:
             audio, rate = read_audio(corpus / row["file"])
-            waveform = resample(audio.mean(axis=1), rate, extractor.sampling_rate)
+            waveform = resample(audio, rate, extractor.sampling_rate)
             self.features.append(extractor.extract(torch.from_numpy(waveform)[None])[0].half())
         instruments = [set(row["instruments"]) for row in self.rows]
         self.overlap = np.array([[len(a & b) / max(1, len(a | b)) for b in instruments] for a in instruments])

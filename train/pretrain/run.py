@@ -14,10 +14,11 @@ from transformers import HfArgumentParser, set_seed
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.audio.datasets import load_named_dataset, open_stream
+from mt2_music.interrupts import Stopped, advise
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.train.data.prepared import PreparedTracks
 from mt2_music.train.data.quads import QUADS_FILE, Quads, QuadsAndSongs
-from mt2_music.train.data.streaming import StreamedPairs
+from mt2_music.train.data.streaming import StreamedPairs, TooFewTracksError
 from mt2_music.train.data.tracks import Tracks, find_files, find_rows, scan
 from mt2_music.train.data.windows import Transpositions, WindowPairs, Windows
 from mt2_music.train.functions import load_function
@@ -189,8 +190,12 @@ def make_trainer(arguments: PretrainArguments, training: MT2TrainingArguments, a
     )
 
 
-def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, output_dir: Path) -> None:
-    """Train from the start or from the last checkpoint, in a folder that no other process trains in."""
+def begin(arguments: PretrainArguments, training: MT2TrainingArguments, output_dir: Path) -> MT2Trainer:
+    """Make the trainer of a new run, or of one that goes on, in a folder that no other process trains in.
+
+    Raises:
+        ValueError, OSError, ImportError: something of the data or the settings is not as it should be.
+    """
     audio = load_audio(arguments)
     with training.main_process_first(desc="settings"):
         if training.process_index == 0:
@@ -209,16 +214,28 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
     trainer = make_trainer(arguments, training, audio)
     extractor = trainer.processing_class
     logger.info("%.2f M parameters", sum(weights.numel() for weights in trainer.model.parameters()) / 1e6)
-    stop = StopOnSignal()
-    trainer.add_callback(stop)
     if arguments.probe_corpus is not None:
         trainer.add_callback(OnlineProbe(arguments.probe_corpus, extractor, arguments.probe_steps, trainer.log))
+    return trainer
+
+
+def train(trainer: MT2Trainer, training: MT2TrainingArguments, output_dir: Path) -> None:
+    """Train from the start or from the last checkpoint.
+
+    Raises:
+        Stopped: a signal came, and a checkpoint was written.
+        TooFewTracksError: a stream gives too little music for a batch.
+    """
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint)
     with stop.installed():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+        except TooFewTracksError:
+            raise
         except Exception as error:
             # A worker that dies while it hands over a batch resets the connection before torch notices its death.
             lost = isinstance(error, (ConnectionError, EOFError)) or "DataLoader worker" in str(error)
@@ -227,12 +244,12 @@ def pretrain(arguments: PretrainArguments, training: MT2TrainingArguments, outpu
             whole = f"{kept} is whole: start again to go on from it" if kept else "there is no checkpoint yet"
             logger.error("training broke off at step %d%s; %s", trainer.state.global_step, why, whole)
             raise
-        if stop.asked and trainer.state.global_step < training.max_steps:
-            step = trainer.state.global_step
-            logger.info("stopped at step %d of %d; start again to go on", step, training.max_steps)
-        else:
-            trainer.save_model()
-            trainer.save_state()
+        step = trainer.state.global_step
+        if stop.asked and step < training.max_steps:
+            place = f"step {step} of {training.max_steps} is in {output_dir}; the same command goes on from there"
+            raise advise(Stopped(stop.number), place)
+        trainer.save_model()
+        trainer.save_state()
     del trainer
     gc.collect()  # gloo can hang at exit when the reducer that DDP made outlives the process group
     if torch.distributed.is_initialized():

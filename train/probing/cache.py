@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import read_audio, resample
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
+from mt2_music.interrupts import check, finishing
 from mt2_music.storage import content_hash, write_npz
 
 from .clips import Clip
@@ -68,6 +70,7 @@ class EmbeddingCache:
                 failed[clip] = str(error)
 
         def make(clip: Clip) -> str:
+            check()
             try:
                 self._make(self._path(clip), clip)
             except (ValueError, OSError) as error:
@@ -75,11 +78,12 @@ class EmbeddingCache:
             return ""
 
         bar = {"desc": f"embedding with {self.encoder.name}", "unit": "clip", "disable": not missing}
-        if workers == 1:
-            made = list(tqdm(map(make, missing), total=len(missing), **bar))
-        else:
-            with one_thread(), ThreadPoolExecutor(workers) as pool:
-                made = list(tqdm(pool.map(make, missing), total=len(missing), **bar))
+        with finishing():
+            if workers == 1:
+                made = list(tqdm(map(make, missing), total=len(missing), **bar))
+            else:
+                with one_thread(), ThreadPoolExecutor(workers) as pool:
+                    made = list(tqdm(pool.map(make, missing), total=len(missing), **bar))
         return failed | {clip: error for clip, error in zip(missing, made, strict=True) if error}
 
     def _path(self, clip: Clip) -> Path:
@@ -161,4 +165,4 @@ def load_clip(clip: Clip, sampling_rate: int) -> np.ndarray:
         audio, rate = read_audio(clip.path)
     if not len(audio):
         raise ValueError(f"{clip.path} holds no audio at {clip.start} s")
-    return resample(audio.mean(axis=1), rate, sampling_rate)
+    return resample(audio, rate, sampling_rate)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import open_audio
+from mt2_music.feature_extraction.decoding import measure
 from mt2_music.modeling_mt2 import MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.music import key_name, key_of_chroma
 from mt2_music.song.keys import classify_key, key_calibration, mean_profile, rotate_to_c
@@ -184,8 +184,8 @@ def _steady_beats(period: float, seconds: float) -> list[float]:
 
 
 def _duration(clip: Clip) -> float:
-    with open_audio(clip.path) as sound:
-        whole = sound.frames / sound.samplerate - clip.start
+    num_samples, rate, _ = measure(clip.path, str(clip.path))
+    whole = num_samples / rate - clip.start
     return whole if clip.seconds is None else min(whole, clip.seconds)
 
 

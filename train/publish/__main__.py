@@ -9,11 +9,14 @@ import logging
 import sys
 from pathlib import Path
 
+from mt2_music.interrupts import command
+
 from .folder import publish
 
 logger = logging.getLogger(__name__)
 
 
+@command("publish", "nothing was published; start again")
 def main(argv: list[str] | None = None) -> int:
     """Publish a folder; return 0, or 2 when nothing was written."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,5 +1,6 @@
 """Callbacks: a stopped run resumes exactly, and the online probe estimates the keys that the package estimates."""
 
+import re
 import signal
 
 import numpy as np
@@ -20,22 +21,27 @@ from mt2_music.train.synth import find_soundfont
 from support import RATE, TINY, same_weights, song, tiny_config
 
 
-def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(music_folder, run_dir, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_goes_on_to_the_same_end(
+    number, music_folder, run_dir, tmp_path, monkeypatch, capsys
+):
     arguments = ["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY]
     arguments += ["--max_steps", "60", "--save_steps", "60"]
-    before, log = signal.getsignal(signal.SIGTERM), MT2Trainer.log
+    before, log = signal.getsignal(number), MT2Trainer.log
 
     def log_and_ask(self, logs, *more):
         log(self, logs, *more)
         if self.state.global_step == 2:  # the first log entry: it trains, and has most of its steps before it
-            assert signal.getsignal(signal.SIGTERM) != before  # or the tests would end here
-            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(number) != before  # or the tests would end here
+            signal.raise_signal(number)
 
-    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+    with monkeypatch.context() as patch:
         patch.setattr(MT2Trainer, "log", log_and_ask)
-        main(arguments)
-    assert "start again to go on" in caplog.text
-    assert signal.getsignal(signal.SIGTERM) == before
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+    assert ended.value.code == 128 + number
+    assert re.search(r"stopped; step \d+ of 60 is in .*the same command goes on", capsys.readouterr().err)
+    assert signal.getsignal(number) == before
     checkpoint = last_complete_checkpoint(tmp_path)
     step = int(checkpoint.name.removeprefix("checkpoint-"))
     assert 0 < step < 60 and step % 2 == 0

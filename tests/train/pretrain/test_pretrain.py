@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import datasets
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -29,7 +31,7 @@ from mt2_music.train.run_folder import (
     only_run_in,
     refuse_divided_weights,
 )
-from support import RATE, STEPS, TINY, after_saving, log_of, python, same_weights, weights_of
+from support import RATE, STEPS, TINY, after_saving, log_of, python, same_weights, song, weights_of
 
 FULL = 100_000  # bytes: smaller than what any checkpoint holds
 
@@ -54,11 +56,11 @@ def test_killed_and_started_again_equals_an_uninterrupted_run(music_folder, run_
     assert same_weights(tmp_path, run_dir)
 
 
-def test_a_run_does_not_go_on_under_other_settings(run_dir, music_folder, tmp_path):
+def test_a_run_does_not_go_on_under_other_settings(run_dir, music_folder, tmp_path, caplog):
     folder = shutil.copytree(run_dir, tmp_path / "run")
     arguments = ["--audio_dir", str(music_folder), "--output_dir", str(folder), *TINY, *STEPS]
-    with pytest.raises(ValueError, match=r"seed: 42 became 7.*use another folder"):
-        main([*arguments, "--seed", "7"])
+    assert main([*arguments, "--seed", "7"]) == 2
+    assert re.search(r"pretrain: .*seed: 42 became 7.*use another folder", caplog.text)
     assert same_weights(folder, run_dir)
 
 
@@ -139,8 +141,10 @@ def test_training_does_not_begin_with_divided_weights(kind, tmp_path, monkeypatc
     with pytest.raises(ValueError, match=f"training with {kind} is not supported"):
         refuse_divided_weights(SimpleNamespace(**{kind: True}))
     if kind == "fsdp":
-        with pytest.raises(ValueError, match="training with fsdp is not supported"):
-            main([*options, "--fsdp", "full_shard"])
+        with caplog.at_level("ERROR"):
+            assert main([*options, "--fsdp", "full_shard"]) == 2
+        assert "training with fsdp is not supported" in caplog.text
+        caplog.clear()
         options = ["--model", "mt2-small", "--data", str(tmp_path), "--output_dir", str(tmp_path / "run")]
         with caplog.at_level("ERROR"):
             assert finetune([*options, "--use_cpu", "true", "--fsdp", "full_shard"]) == 2
@@ -148,10 +152,11 @@ def test_training_does_not_begin_with_divided_weights(kind, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
-def test_two_runs_do_not_write_into_one_folder(music_folder, tmp_path, monkeypatch):
+def test_two_runs_do_not_write_into_one_folder(music_folder, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(run_folder, "LOCK_PATIENCE_SECONDS", 0.5)
-    with only_run_in(tmp_path), pytest.raises(ValueError, match="another process trains in"):
-        main(["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS])
+    with only_run_in(tmp_path):
+        assert main(["--audio_dir", str(music_folder), "--output_dir", str(tmp_path), *TINY, *STEPS]) == 2
+    assert "another process trains in" in caplog.text
     with only_run_in(tmp_path):
         assert not (tmp_path / SETTINGS_FILE).exists()
 
@@ -262,3 +267,26 @@ def test_the_base_preset_is_the_size_of_the_paper(tmp_path):
     model, _ = load_model_and_extractor(arguments, training)
     assert sum(weights.numel() for weights in model.mt2.parameters()) == pytest.approx(5.4e6, rel=0.05)
     assert (len(model.mt2.layers), training.per_device_train_batch_size) == (12, 128)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_too_little_music_is_one_sentence(workers, tmp_path, caplog):
+    """Fewer songs than a batch, in a folder and in a stream; and no usable song at all."""
+    music = tmp_path / "music"
+    music.mkdir()
+    for index in range(2):
+        soundfile.write(music / f"{index}.wav", song(index, 4.0), RATE)
+    arguments = ["--output_dir", str(tmp_path / "run"), *TINY, *STEPS, "--dataloader_num_workers", workers]
+    assert main([*arguments, "--audio_dir", str(music)]) == 2
+    assert "pretrain: a batch of 4 songs needs at least 2 and at most as many as there are tracks (2)" in caplog.text
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in sorted(music.iterdir())]
+    data = datasets.Dataset.from_dict({"audio": cells}).cast_column("audio", datasets.Audio(decode=False))
+    data.to_parquet(tmp_path / "data" / "train.parquet")
+    stream = ["--dataset", str(tmp_path / "data"), "--streaming", "true"]
+    assert main([*arguments[2:], *stream, "--output_dir", str(tmp_path / "other")]) == 2
+    assert "pretrain: the stream gave 2 usable tracks of 2 in a whole pass, and a batch needs 4" in caplog.text
+    for path in music.iterdir():
+        path.write_text("<html>", encoding="utf-8")
+    assert main([*arguments, "--audio_dir", str(music)]) == 2
+    assert "pretrain: cannot train on" in caplog.text and "HTML, not audio" in caplog.text
+    assert "Traceback" not in caplog.text

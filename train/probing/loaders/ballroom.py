@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mt2_music.audio.files import walk
 from mt2_music.train.probing.clips import Clip, Splits, split_by_group
 from mt2_music.train.synth.score import Beat
 
@@ -61,7 +62,7 @@ def load_ballroom_tempo(root: Path) -> Splits:
 
 def _ballroom(root: Path, label_of: Callable[[Path], Any], folder_name: str, pattern: str) -> Splits:
     folder = DatasetFolder("Ballroom", root, load_ballroom_beats)
-    sounds = {path.stem: path for path in folder.find("BallroomData").rglob("*.wav")}
+    sounds = {path.stem: path for path in map(Path, walk(str(folder.find("BallroomData"))).files)}
     clips = []
     for path in sorted(folder.find(folder_name).glob(pattern)):
         if path.stem in BALLROOM_REPLICAS:

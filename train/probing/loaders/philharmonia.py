@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from mt2_music.audio.files import walk
 from mt2_music.music import parse_pitch_class
 from mt2_music.train.probing.clips import Clip, Splits, split_by_group
 
@@ -56,9 +57,7 @@ def load_philharmonia_pitch(root: Path) -> Splits:
 def _philharmonia(root: Path, label_of: Callable[[re.Match[str]], str | None]) -> Splits:
     folder = DatasetFolder("Philharmonia", root, load_philharmonia_instrument)
     clips, left_out = [], []
-    for path in sorted(folder.find().rglob("*")):
-        if path.suffix.lower() not in (".mp3", ".flac", ".wav"):
-            continue
+    for path in sorted(map(Path, walk(str(folder.find())).files)):
         name = PHILHARMONIA_NAME.fullmatch(path.stem)
         label = label_of(name) if name else None
         if name and label:

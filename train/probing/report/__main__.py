@@ -6,9 +6,12 @@
 import argparse
 from pathlib import Path
 
+from mt2_music.interrupts import command
+
 from .report import load_results, plot_bars, plot_layers, sizes, table
 
 
+@command("report", "start again")
 def main(argv: list[str] | None = None) -> None:
     """Write table and pictures from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from mt2_music.interrupts import command
 from mt2_music.train.probing.encoders import RANDOM_MODELS, STATISTICS
 from mt2_music.train.probing.rules import RULES
 
@@ -21,6 +22,7 @@ from .benchmark import Benchmark, choose_tasks
 logger = logging.getLogger(__name__)
 
 
+@command("probing", "scores and embeddings so far are kept; the same command goes on")
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

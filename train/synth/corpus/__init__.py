@@ -11,13 +11,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from mt2_music.interrupts import check, process_pool
 from mt2_music.storage import content_hash, write_text_atomic
 from mt2_music.train.data.splits import SPLITS
 from mt2_music.train.synth.rows import (
@@ -137,8 +137,8 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
     todo = [row for row in rows_planned if row_id(row) not in rows]
     left_out = []
     _write_rows(rows_file, rows.values())  # without the torn line a killed run may leave
-    with ProcessPoolExecutor(workers) as pool, rows_file.open("a", encoding="utf-8") as file:
-        done = pool.map(partial(render_row, recipe), todo, chunksize=4)
+    with process_pool(workers) as pool, rows_file.open("a", encoding="utf-8") as file:
+        done = pool.map(partial(_render_row, recipe), todo, chunksize=4)
         for row in tqdm(
             done, total=len(rows_planned), initial=len(rows_planned) - len(todo), unit="row", desc="rendering"
         ):
@@ -156,6 +156,11 @@ def render(recipe: Recipe, hours: float, workers: int | None = None) -> list[dic
     _write_rows(rows_file, finished)
     write_text_atomic(recipe.folder / LEFT_OUT_FILE, json.dumps(left_out, indent=1))
     return finished
+
+
+def _render_row(recipe: Recipe, row: tuple[str, int]) -> dict[str, Any]:
+    check()
+    return render_row(recipe, row)
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

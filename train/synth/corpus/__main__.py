@@ -14,6 +14,7 @@ from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from mt2_music.interrupts import command
 from mt2_music.storage import content_hash
 from mt2_music.train.synth.corpus import render
 from mt2_music.train.synth.render import find_soundfonts
@@ -23,6 +24,7 @@ from mt2_music.train.synth.sources import SOURCES
 logger = logging.getLogger(__name__)
 
 
+@command("corpus", "the same command goes on with the rows that are missing")
 def main(argv: list[str] | None = None) -> None:
     """Render a corpus from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

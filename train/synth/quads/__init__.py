@@ -9,7 +9,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mt2_music.interrupts import check, process_pool
 from mt2_music.storage import atomic_path, content_hash, write_text_atomic
 from mt2_music.train.data.prepared import SAMPLING_RATE, SETTINGS_FILE, write_shard
 from mt2_music.train.data.quads import QUADS_FILE, track_name
@@ -228,7 +228,7 @@ def render_quads(recipe: QuadRecipe, num_quads: int, workers: int | None = None,
     todo = [shard for shard in range(planned) if shard not in done]
     make = partial(_render_shard, recipe, deadline)
     progress = tqdm(total=planned * QUADS_PER_SHARD, initial=len(done) * QUADS_PER_SHARD, unit="quad")
-    with ProcessPoolExecutor(workers) as pool, progress:
+    with process_pool(workers) as pool, progress:
         for shard in pool.map(make, todo):
             if shard is not None:
                 done.add(shard)
@@ -254,6 +254,7 @@ def _render_shard(recipe: QuadRecipe, deadline: float, shard: int) -> int | None
 
     def tracks() -> Iterator[tuple[str, np.ndarray]]:
         for number in range(shard * QUADS_PER_SHARD, (shard + 1) * QUADS_PER_SHARD):
+            check()
             row, samples = render_quad(recipe, number)
             rows.append(row)
             for score in range(2):

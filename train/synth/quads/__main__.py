@@ -12,6 +12,7 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from mt2_music.interrupts import command
 from mt2_music.train.synth.render import find_soundfonts
 from mt2_music.train.synth.rows import Recipe
 from mt2_music.train.synth.sources import SOURCES
@@ -21,6 +22,7 @@ from . import QuadRecipe, render_quads
 logger = logging.getLogger(__name__)
 
 
+@command("quads", "the same command goes on with the quads that are missing")
 def main(argv: list[str] | None = None) -> int:
     """Render from the command line; return 0, or 2 when nothing can be rendered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,0 +1,106 @@
+"""Parts of files, put together so that a decoder takes them for files of their own."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+CACHE_BYTES = 1 << 20
+
+
+class Bytes:
+    """A binary file, of which any part is read by place; small reads cost little."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.size = file.seek(0, 2)
+        self._start, self._cache = 0, b""
+
+    def at(self, place: int, length: int) -> bytes:
+        """Return the bytes at a place, fewer where the file ends."""
+        start = place - self._start
+        if start < 0 or start + length > len(self._cache):
+            self.file.seek(place)
+            self._start, self._cache, start = place, self.file.read(max(length, CACHE_BYTES)), 0
+        return self._cache[start : start + length]
+
+    def find(self, wanted: bytes, place: int, stop: int) -> int:
+        """Return where bytes come next in part of the file, or -1."""
+        while place < stop:
+            block = self.at(place, min(CACHE_BYTES, stop - place))
+            found = block.find(wanted)
+            if found >= 0:
+                return place + found
+            if len(block) < CACHE_BYTES:
+                break
+            place += len(block) - len(wanted) + 1
+        return -1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One whole stream in a file.
+
+    Args:
+        pieces: what a decoder is given, in order: bytes, or start and stop of those in the file.
+        share: of the samples that its header announces, how many are there, by the sizes in it; above 0.
+        broken_off: it ends before its end, and nothing says how much is missing.
+    """
+
+    pieces: tuple[bytes | tuple[int, int], ...]
+    share: float = 1.0
+    broken_off: bool = False
+
+
+class Spliced:
+    """A binary file to read that is put together from pieces of another one.
+
+    Args:
+        file: the other one.
+        pieces: as of `Part`.
+    """
+
+    def __init__(self, file: Any, pieces: tuple[bytes | tuple[int, int], ...]) -> None:
+        self._file = file
+        lengths = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces]
+        self._pieces = pieces
+        self._stops = list(accumulate(lengths))
+        self._size = sum(lengths)
+        self._place = 0
+        self.error: OSError | None = None
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Move as files do."""
+        self._place = max(0, place + (0, self._place, self._size)[whence])
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place, as files do."""
+        return self._place
+
+    def read(self, length: int = -1) -> bytes:
+        """Read as files do; an error is kept in `error`, because libsndfile has no way to pass it on."""
+        length = self._size - self._place if length < 0 else length
+        found = []
+        index = bisect_right(self._stops, self._place)
+        while length > 0 and index < len(self._pieces):
+            start = self._stops[index - 1] if index else 0
+            wanted = min(length, self._stops[index] - self._place)
+            try:
+                block = self._bytes_of(self._pieces[index], self._place - start, wanted)
+            except OSError as error:
+                self.error = error
+                break
+            found.append(block)
+            self._place += len(block)
+            length -= len(block)
+            index += 1
+            if len(block) < wanted:
+                break
+        return b"".join(found)
+
+    def _bytes_of(self, piece: bytes | tuple[int, int], offset: int, length: int) -> bytes:
+        if isinstance(piece, bytes):
+            return piece[offset : offset + length]
+        self._file.seek(piece[0] + offset)
+        return self._file.read(length)
