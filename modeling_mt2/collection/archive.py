@@ -17,10 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
+from mt2_music.loading import Provenance
 from mt2_music.options import TABLE_SUFFIXES
 from mt2_music.storage import write_text_atomic
 
-from .tables import Row, parts, read_embeddings, write_table
+from .formats import Row, write_table
+from .tables import PARTS_FILE, parts, read_table
 
 # A part is written when one of these is reached: what a run that was interrupted has to do again.
 ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 300.0
@@ -79,6 +81,7 @@ class ArchiveWriter:
     def __init__(self, output: Path, share: str | None) -> None:
         self.output = output
         self.share = share
+        self.written: list[Path] = []
         self._rows: list[Row] = []
         self._bytes, self._since = 0, time.monotonic()
 
@@ -95,7 +98,9 @@ class ArchiveWriter:
     def write(self) -> None:
         """Write the rows that were added since the last part."""
         if self._rows:
-            write_table(self._next_part() if self.share else self.output, self._rows)
+            path = self._next_part() if self.share else self.output
+            write_table(path, self._rows)
+            self.written.append(path)
         self._rows, self._bytes, self._since = [], 0, time.monotonic()
 
     def _next_part(self) -> Path:
@@ -105,16 +110,18 @@ class ArchiveWriter:
         return path
 
 
-def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
+def finished_files(folder: Path, source: Provenance) -> set[str]:
     """Return the names in the parts of a folder, and remove parts that are damaged.
 
     Raises:
-        ValueError: they are another model's.
+        ValueError: they are another model's, or of an index.
     """
+    if (folder / PARTS_FILE).exists():
+        raise ValueError(f"{folder} is an index: `mt2 index` adds to it")
     done: set[str] = set()
     for path in parts(folder):
         try:
-            part = read_embeddings([path])
+            part = read_table(path, ())
         except ValueError as error:
             if not path.name.startswith(PART):
                 raise
@@ -123,10 +130,17 @@ def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
             continue
         except FileNotFoundError:
             continue
-        if part.source != source:
+        if part.files and not part.source.fits(source):
             raise ValueError(f"{folder} holds embeddings of {' '.join(part.source)}, not of {' '.join(source)}")
         done.update(part.files)
     return done
+
+
+def failures_file(output: Path, shard: int, shards: int) -> Path:
+    """Return where the table of failures goes, beside or in what is written."""
+    if output.is_dir():
+        return output / f"failures-{shard:05d}-of-{shards:05d}.csv"
+    return output.with_suffix(".failures.csv")
 
 
 def write_failures(path: Path, failures: list[dict[str, Any]]) -> None:
