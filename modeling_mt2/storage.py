@@ -104,10 +104,12 @@ def only_process(path: Path, doing: str, patience: float = 0.0) -> Iterator[None
         if fcntl is None:  # Windows removes no file that is open, by us or by others
             _lock_byte(lock, False)
             os.close(lock)
-        with suppress(OSError):
-            path.unlink()
-        if fcntl is not None:
-            os.close(lock)
+        try:
+            with suppress(OSError):
+                path.unlink()
+        finally:
+            if fcntl is not None:
+                os.close(lock)
 
 
 def _try_lock(path: Path) -> int | None:

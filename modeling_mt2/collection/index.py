@@ -252,12 +252,13 @@ def refresh_index(
         if isinstance(songs, list):
             plan = plan_refresh(known, songs, index.folder, keep_missing)
             ours = {song.identity for song in songs[shard::shards]}
-            plan.embed = [song for song in _not_left_over(index, plan) if song.identity in ours]
+            todo = _not_left_over(index, plan.embed, plan.report)
+            plan.embed = [song for song in todo if song.identity in ours]
         else:
             report = IndexReport()
             share = (song for number, song in enumerate(songs) if number % shards == shard)
-            plan = Plan(_new(share, known, report), Changes(), {}, report)
-            plan.embed = _not_left_over(index, plan)
+            todo = _not_left_over(index, _new(share, known, report), report)
+            plan = Plan(todo, Changes(), {}, report)
         try:
             _embed_all(index, plan, embed, source)
         except (KeyboardInterrupt, SystemExit):
@@ -282,14 +283,16 @@ def _new(songs: Iterable[SongFile], known: dict[str, KnownSong], report: IndexRe
             yield song
 
 
-def _not_left_over(index: IndexFile | IndexFolder, plan: Plan) -> Iterator[SongFile]:
+def _not_left_over(
+    index: IndexFile | IndexFolder, songs: Iterable[SongFile], report: IndexReport
+) -> Iterator[SongFile]:
     """Yield the songs to embed, but for those that a run that was killed has embedded already."""
     left_over = index.left_over()
-    for song in plan.embed:
+    for song in songs:
         row_of = left_over.get(song.identity)
         if row_of and (not song.root or _state(song) == (row_of[0].size, row_of[0].mtime_ns)):
             index.add(song.identity, row_of[1])
-            plan.report.unchanged.append(song.name)
+            report.unchanged.append(song.name)
         else:
             yield song
 
