@@ -68,6 +68,19 @@ def file_state(path: str | Path) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
+def file_facts(path: str | Path) -> dict[str, int | str]:
+    """Return "size", "mtime_ns" and "content_hash" of a file that is about to be read.
+
+    If it changes meanwhile, they do not fit it afterwards, and so who compares them sees that. Empty if it cannot be
+    read: reading it says why.
+    """
+    try:
+        size, mtime_ns = file_state(path)
+        return {"size": size, "mtime_ns": mtime_ns, "content_hash": file_hash(path)}
+    except OSError:
+        return {}
+
+
 def content_hash(path: Path) -> str:
     """Return what `file_hash` does; computed once in a process, unless the file was written again."""
     facts = path.stat()

@@ -91,6 +91,7 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str, to
     )
     from mt2_music.collection.tables import make_row
     from mt2_music.music_model import load
+    from mt2_music.storage import file_facts
 
     output = arguments.output
     model = load(arguments.model, device)
@@ -107,12 +108,17 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str, to
 
     table = ArchiveWriter(output, f"{shard:05d}-of-{shards:05d}" if to_folder else None)
     results: list[dict[str, Any]] = [{"file": name, "finished": True} for name in sorted(done)]
-    for name, song, error in each_file(_sources(arguments, shard, shards, done), embed):
-        if song is None:
+
+    def work(sound: Any) -> Any:
+        return file_facts(sound) if isinstance(sound, str) else {}, embed(sound)
+
+    for name, result, error in each_file(_sources(arguments, shard, shards, done), work):
+        if result is None:
             results.append({"file": name, "error": error})
         else:
+            facts, song = result
             results.append({"file": name, "seconds": round(song.seconds, 3)})
-            table.add(make_row(name, song, model.source, arguments.windows, arguments.frames))
+            table.add(make_row(name, song, model.source, arguments.windows, arguments.frames, facts))
     table.write()
     failures = [result for result in results if "error" in result]
     write_failures(failures_file(output, shard, shards), failures)

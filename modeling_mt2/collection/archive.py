@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from tqdm import tqdm
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
 from mt2_music.loading import Provenance
 from mt2_music.options import TABLE_SUFFIXES
-from mt2_music.storage import write_text_atomic
+from mt2_music.storage import file_state, write_text_atomic
 
-from .formats import Row, write_table
+from .formats import Row, read_columns, write_table
 from .tables import PARTS_FILE, parts, read_table
 
 # A part is written when one of these is reached: what a run that was interrupted has to do again.
@@ -119,6 +120,7 @@ def finished_files(folder: Path, source: Provenance) -> set[str]:
     if (folder / PARTS_FILE).exists():
         raise ValueError(f"{folder} is an index: `mt2 index` adds to it")
     done: set[str] = set()
+    changed: list[str] = []
     for path in parts(folder):
         try:
             part = read_table(path, ())
@@ -133,7 +135,26 @@ def finished_files(folder: Path, source: Provenance) -> set[str]:
         if part.files and not part.source.fits(source):
             raise ValueError(f"{folder} holds embeddings of {' '.join(part.source)}, not of {' '.join(source)}")
         done.update(part.files)
+        changed += _changed_files(path)
+    if changed:
+        print(
+            f"{len(changed)} files are others than when they were embedded, such as {changed[0]}; their rows stay. "
+            "`mt2 index` keeps up with files; here, embed them to another folder",
+            file=sys.stderr,
+        )
     return done
+
+
+def _changed_files(part: Path) -> list[str]:
+    columns = read_columns(part, ("file", "size", "mtime_ns"))
+    if "size" not in columns:  # of a data set, or of an older version
+        return []
+    changed = []
+    for name, *before in zip(columns["file"], columns["size"], columns["mtime_ns"], strict=True):
+        with suppress(OSError):  # what is gone is not asked for
+            if list(file_state(name)) != before:
+                changed.append(name)
+    return changed
 
 
 def failures_file(output: Path, shard: int, shards: int) -> Path:

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from mt2_music.audio.files import audio_files, printable
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
-from mt2_music.storage import file_hash, file_state
+from mt2_music.storage import file_facts, file_hash, file_state
 
 from .archive import check_output, check_settings, each_file
 from .formats import column_names
@@ -307,13 +306,7 @@ def _embed_all(
 
     def read(song: SongFile) -> tuple[dict[str, Any], SongEmbedding]:
         by_name[song.name] = song
-        facts: dict[str, Any] = {}
-        with suppress(OSError):  # embedding says it better
-            if song.root:
-                # Before it is embedded: if it changes meanwhile, the next refresh sees that.
-                size, mtime_ns = file_state(song.sound)
-                facts = {"size": size, "mtime_ns": mtime_ns, "content_hash": file_hash(song.sound)}
-        return facts, embed(song.sound)
+        return file_facts(song.sound) if song.root else {}, embed(song.sound)
 
     pairs = ((song.name, song) for song in plan.embed)
     for name, result, error in each_file(list(pairs) if isinstance(plan.embed, list) else pairs, read):

@@ -108,9 +108,10 @@ def _similarities(index: Embeddings, queries: np.ndarray, by: str, number: int) 
         index.statistics[by] = _statistics(songs)
     centre, lengths = index.statistics[by]
     directions = np.ascontiguousarray(_unit(queries - centre).T, np.float32)
+    offsets = centre @ directions  # what the centre has of each, instead of a copy of the index without it
     similarity = np.empty(len(songs), np.float32)
     for block in _blocks(len(songs)):
-        similarity[block] = ((songs[block] - centre) @ directions).max(1)
+        similarity[block] = (songs[block] @ directions - offsets).max(1)
     return similarity / lengths
 
 

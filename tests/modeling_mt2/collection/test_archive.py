@@ -219,10 +219,12 @@ def test_a_broken_run_goes_on_and_a_torn_part_is_written_again(
     torn, whole = sorted(folder.glob("*.parquet"))
     torn.write_bytes(torn.read_bytes()[:-100])
     before = whole.stat().st_mtime_ns
+    os.utime(songs / "3.flac")
     capsys.readouterr()
     assert main([*embed, str(songs)]) == 1
     output = capsys.readouterr()
     assert "damaged" in output.err
+    assert f"1 files are others than when they were embedded, such as {songs / '3.flac'}" in output.err
     finished = [row["file"] for row in json.loads(output.out) if row.get("finished")]
     assert len(finished) == 2
     assert whole.stat().st_mtime_ns == before
