@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import ffmpeg
-from .feature_extraction_mt2 import _require, mix_down
+from .feature_extraction_mt2 import AudioWarning, _require, mix_down
 from .formats.kinds import FFMPEG, NO_SOUND, UNKNOWN, Kind, kind_of
 from .formats.parts import parts_of
 from .formats.pieces import Bytes, Part, Spliced
@@ -34,7 +34,7 @@ PROBE_SECONDS = 0.1  # decoded at both ends of a file before it is trusted
 _looked_at: dict[tuple[Any, int, int], tuple[Kind, list[Part]]] = {}
 
 
-class IncompleteAudioWarning(UserWarning):
+class IncompleteAudioWarning(AudioWarning):
     """A file ends before its end; what is there was used."""
 
 
@@ -381,10 +381,15 @@ def read_blocks(file: Any, sampling_rate: int, block_seconds: float = BLOCK_SECO
     """
     with open_audio(file) as sound:
         resampler = resampler_to(sampling_rate, sound.sampling_rate)
+        num_read = num_given = 0
         while len(block := sound.read(max(1, int(block_seconds * sound.sampling_rate)))):
-            yield block if resampler is None else resampler.resample_chunk(block)
+            num_read += len(block)
+            block = block if resampler is None else resampler.resample_chunk(block)
+            num_given += len(block)
+            yield block
         if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            yield rest if num_given or len(rest) or not num_read else np.zeros(1, np.float32)  # as of `resample`
         check_complete(sound, name_of(file))
 
 

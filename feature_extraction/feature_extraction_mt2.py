@@ -72,6 +72,10 @@ def read_file(file: Any) -> tuple[np.ndarray, int]:
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
 
+class AudioWarning(UserWarning):
+    """Something about a sound that is used all the same, for people to know."""
+
+
 def mix_down(samples: np.ndarray) -> np.ndarray:
     """Mix the channels of decoded samples, (samples, channels), to one: (samples,).
 
@@ -84,7 +88,8 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
     powers = np.square(samples, dtype=np.float32).mean(axis=0)
     if not float(np.square(mean).mean()) * samples.shape[1] < MIN_SHARE_LEFT * float(powers.mean()):
         return mean
-    warnings.warn("the channels cancel each other, as when one is inverted: the loudest one is used", stacklevel=2)
+    note = "the channels cancel each other, as when one is inverted: the loudest one is used"
+    warnings.warn(note, AudioWarning, stacklevel=2)
     return samples[:, int(powers.argmax())]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers.utils import logging
 
 from .configuration_mt2 import MT2Config
@@ -176,17 +177,35 @@ def to_device(model: LoadedModel, device: str | torch.device) -> LoadedModel:
 
 
 class Provenance(NamedTuple):
-    """What embeddings must share to be compared.
+    """What made embeddings.
 
     Args:
-        model: name of the published folder, or on the Hub.
-        revision: commit on the Hub; of a folder, a hash of its weights.
+        model: name of the published folder, or on the Hub; for people, and not compared.
+        revision: hash of the weights, and of the settings of the model that shape embeddings.
         front_end: hash of the settings of the feature extractor.
     """
 
     model: str
     revision: str
     front_end: str
+
+    def fits(self, other: "Provenance") -> bool:
+        """Tell whether embeddings of both can be compared: a model may have been renamed, and nothing else changed."""
+        return self[1:] == other[1:]
+
+
+# Settings that no embedding depends on: of training, and of naming keys and labels.
+NOT_IN_EMBEDDINGS = (
+    "initializer_range",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "chroma_init",
+    "center_profile",
+    "profile_gain",
+    "key_calibration",
+    "pooling",
+)
 
 
 def provenance(name: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
@@ -198,10 +217,29 @@ def provenance(name: str | Path, model: MT2PreTrainedModel, extractor: MT2Featur
         extractor: loaded from there.
     """
     known = inspect.signature(MT2FeatureExtractor.__init__).parameters
-    settings = {key: value for key, value in extractor.to_dict().items() if key in known}
-    front_end = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    front_end = _short_hash({key: value for key, value in extractor.to_dict().items() if key in known})
     place = Path(find_model(name))
-    if not place.is_dir():
-        return Provenance(str(name), str(getattr(model.config, "_commit_hash", None)), front_end[:12])
-    weights = "".join(content_hash(path) for path in sorted(place.resolve().glob("*.safetensors")))
-    return Provenance(place.resolve().name, hashlib.sha256(weights.encode()).hexdigest()[:12], front_end[:12])
+    folder = place if place.is_dir() else _downloaded(str(name), model)
+    weights = [content_hash(path) for path in sorted(folder.resolve().glob("*.safetensors"))]
+    # Of settings, those that differ from the defaults: so a new one changes nothing for the models that do without.
+    fields = [field for field in MT2Config.__annotations__ if field not in NOT_IN_EMBEDDINGS]
+    settings, defaults = ({field: _listed(getattr(of, field)) for field in fields} for of in (model.config, MT2Config))
+    changed = {field: value for field, value in settings.items() if value != defaults[field]}
+    name = place.resolve().name if place.is_dir() else str(name)
+    return Provenance(name, _short_hash([weights, changed]), front_end)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _downloaded(name: str, model: MT2PreTrainedModel) -> Path:
+    """Return the folder of the cache that a model of the Hub was loaded from."""
+    config = try_to_load_from_cache(name, "config.json", revision=getattr(model.config, "_commit_hash", None))
+    if not isinstance(config, str):
+        raise FileNotFoundError(f"the files of {name} are no longer in the cache: load the model again")
+    return Path(config).parent

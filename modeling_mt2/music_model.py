@@ -1,6 +1,6 @@
 """The front door: `mt2_music.load` returns a model with its feature extractor, which takes songs as they are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
@@ -14,6 +14,7 @@ import torch
 from mt2_music.feature_extraction.feature_extraction_mt2 import as_clips
 
 from .audio.files import audio_files, printable, printable_names
+from .collection.index import IndexReport, SongFile, find_songs, refresh_index
 from .collection.similar import ALL_KEYS, similar_songs
 from .collection.tables import Embeddings, collect_embeddings, read_embeddings
 from .configuration_mt2 import MT2Config
@@ -179,6 +180,46 @@ class MusicModel:
         name_key = partial(song_key, self.model, self.extractor, transpositions=transpositions, always=always)
         return self._each(name_key, audio, sampling_rate)
 
+    def index(
+        self,
+        places: "str | Path | Sequence[str | Path]",
+        output: str | Path,
+        *,
+        keep_missing: bool = False,
+        batch_size: int = WINDOWS_PER_CHUNK,
+    ) -> IndexReport:
+        """Make an index of songs for `similar`, or bring one up to date: only what changed is embedded again.
+
+        Args:
+            places: folders, globs and files, or one of them.
+            output: file (.npz, .parquet, .arrow), or a folder for large collections.
+            keep_missing: keep songs in the index whose files are gone.
+            batch_size: windows encoded at once; changes memory and speed, and no result.
+
+        Returns:
+            What was done, by songs; files that cannot be used are in its `failures`, and do not stop the others.
+
+        Raises:
+            ValueError: the output cannot be written, is another model's, or another process writes to it.
+        """
+        names = [places] if isinstance(places, str | PathLike) else places
+        options = {"keep_missing": keep_missing, "batch_size": batch_size}
+        return self.refresh(find_songs([fspath(name) for name in names]), output, **options)
+
+    def refresh(
+        self,
+        songs: Iterable[SongFile],
+        output: str | Path,
+        *,
+        batch_size: int = WINDOWS_PER_CHUNK,
+        **options: Any,
+    ) -> IndexReport:
+        """Do what `index` does for songs that were listed; options are those of `refresh_index`."""
+        embed = partial(self._embed_one, sampling_rate=None, batch_size=batch_size)
+        rate = self.extractor.sampling_rate
+        self._embed_one(np.zeros(rate, np.float32), rate, batch_size=batch_size)  # options are refused once
+        return refresh_index(Path(output), songs, embed, self.source, **options)
+
     def similar(
         self,
         audio: Any,
@@ -188,6 +229,7 @@ class MusicModel:
         by: str = "mean",
         number: int = NUM_SIMILAR,
         any_key: bool = False,
+        no_duplicates: bool = False,
     ) -> Any:
         """Find the songs of an index that are most similar to a song, or to each of many.
 
@@ -198,6 +240,7 @@ class MusicModel:
             by: "contrastive" for how a song sounds, "equivariant" for key and harmony, "mean" for both.
             number: how many songs.
             any_key: whatever the keys: pitch the song to all twelve, and take the most similar.
+            no_duplicates: leave out what is the same recording as the song, or as one that is more similar.
 
         Returns:
             File and similarity of the songs, the most similar first, without the song itself; of many songs a list or
@@ -212,7 +255,7 @@ class MusicModel:
         def find(song: Any, rate: int | None) -> list[tuple[str, float]]:
             shifts = ALL_KEYS if any_key else [0]
             readings = [self._embed_one(song, rate, transposition=shift) for shift in shifts]
-            return similar_songs(songs, readings, by, number, song)
+            return similar_songs(songs, readings, by, number, song, no_duplicates)
 
         return self._each(find, audio, sampling_rate)
 
@@ -228,7 +271,7 @@ class MusicModel:
             index = collect_embeddings({name: song for name, song in index.items() if song})
         elif not isinstance(index, Embeddings):
             index = read_embeddings([index] if isinstance(index, str | PathLike) else index)
-        if index.source != self.source:
+        if not index.source.fits(self.source):
             raise ValueError(f"the index is of {' '.join(index.source)}, the model of {' '.join(self.source)}")
         return index
 

@@ -26,8 +26,6 @@ Fine-tuning, at the end, in finetune/run.py; settings and checkpoints are then r
 
 import json
 import logging
-import os
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +35,7 @@ from typing import Any
 import safetensors
 from transformers import TrainingArguments
 
-from mt2_music.storage import write_text_atomic
+from mt2_music.storage import only_process, write_text_atomic
 
 # Of a run of either kind, and in each of its checkpoints, so that none is taken for another's. The name is from the
 # time when there was pre-training alone; under another one, runs that have begun could not go on or be published.
@@ -100,22 +98,8 @@ def only_run_in(output_dir: Path) -> Iterator[None]:
     Raises:
         ValueError: another process trains there, such as one that outlived the launcher of a run that was killed.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (output_dir / LOCK_FILE).open("w", encoding="utf-8") as file:
-        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    message = f"another process trains in {output_dir}: wait for its end, or stop it"
-                    raise ValueError(message) from error
-                time.sleep(0.2)
+    doing = f"trains in {output_dir}"
+    with only_process(output_dir / LOCK_FILE, doing, LOCK_PATIENCE_SECONDS):
         yield
 
 

@@ -80,7 +80,7 @@ class SongAnalyser:
             FileNotFoundError: nothing is there.
         """
         index = read_embeddings([path])
-        if index.source != self.source:
+        if not index.source.fits(self.source):
             raise ValueError(
                 f"{path.name} was made by {' '.join(index.source)}, but the model is {' '.join(self.source)}: make "
                 "the index again with build_index.py"

@@ -14,12 +14,11 @@ from mt2_music.options import DEFAULT_MODEL
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "key": ("name the keys of songs", "+"),
     "embed": ("write embeddings of songs to a file or a folder", "*"),
-    "index": ("the same, for a collection that `mt2 similar` searches", "*"),
+    "index": ("make an index that `mt2 similar` searches, or bring it up to date", "*"),
     "similar": ("find the songs of an index that are most similar to a song", "+"),
     "export": ("write a model to an ONNX file", None),
     "doctor": ("check what is installed and what does not work", None),
 }
-MODULES = {"index": "embed"}  # where a command is not in the file of its name
 
 
 @command("mt2", "nothing was written")
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary)
         if name not in words[:1]:
             continue  # its module is not needed
-        module = import_module(f"mt2_music.cli.{MODULES.get(name, name)}")
+        module = import_module(f"mt2_music.cli.{name}")
         command.description = module.run.__doc__.partition("\n")[0]
         if files:
             command.add_argument("files", nargs=files, metavar="FILE", help="wav, flac, ogg, mp3; folders; globs")

@@ -1,4 +1,4 @@
-"""`mt2 embed` and `mt2 index`: embeddings of files, folders and data sets."""
+"""`mt2 embed`: embeddings of files, folders and data sets."""
 
 import argparse
 import json
@@ -17,6 +17,14 @@ from mt2_music.options import TABLE_SUFFIXES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `mt2 embed` takes, but for files and model, which all commands take."""
+    add_collection_arguments(parser)
+    parser.add_argument("--windows", action="store_true", help="also the vectors of all windows, with their times")
+    parser.add_argument("--frames", action="store_true", help="also every frame")
+    parser.add_argument("--hop", type=float, metavar="SECONDS", help="between windows (default: their length)")
+
+
+def add_collection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `mt2 index` takes too."""
     parser.add_argument(
         "-o",
         "--output",
@@ -25,9 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"file ({', '.join(TABLE_SUFFIXES)}); or, for large collections, a folder of Parquet files, which an "
         "interrupted run continues",
     )
-    parser.add_argument("--windows", action="store_true", help="also the vectors of all windows, with their times")
-    parser.add_argument("--frames", action="store_true", help="also every frame")
-    parser.add_argument("--hop", type=float, metavar="SECONDS", help="between windows (default: their length)")
     parser.add_argument("--batch_size", type=int, help="windows at once: changes speed and memory, and no result")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps (default: a GPU where there is one)")
     parser.add_argument("--shards", type=int, default=1, help="into how many shares the files are divided")
@@ -48,9 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: options, output or model cannot be used.
     """
-    shard, shards, device = _share(arguments)
+    from mt2_music.collection.archive import check_output
+    from mt2_music.collection.stores import only_writer
+
+    shard, shards, device = share_of_this_process(arguments)
     with wait_for_all_processes():
-        return _run(arguments, shard, shards, device)
+        to_folder = check_output(arguments.output, shards)
+        with only_writer(arguments.output, shard, shards):
+            return _run(arguments, shard, shards, device, to_folder)
 
 
 @contextmanager
@@ -69,22 +79,22 @@ def wait_for_all_processes() -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) -> int:
+def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str, to_folder: bool) -> int:
     import numpy as np
 
     from mt2_music.collection.archive import (
         ArchiveWriter,
-        check_output,
         check_settings,
         each_file,
+        failures_file,
         finished_files,
         write_failures,
     )
     from mt2_music.collection.tables import make_row
     from mt2_music.music_model import load
+    from mt2_music.storage import file_facts
 
     output = arguments.output
-    to_folder = check_output(output, shards)
     model = load(arguments.model, device)
     options: dict[str, Any] = {"hop_seconds": arguments.hop, "frames": arguments.frames}
     if arguments.batch_size is not None:
@@ -100,20 +110,24 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
     table = ArchiveWriter(output, f"{shard:05d}-of-{shards:05d}" if to_folder else None)
     results: list[dict[str, Any]] = [{"file": name, "finished": True} for name in sorted(done)]
     warned: dict[str, str] = {}
+
+    def work(sound: Any) -> Any:
+        return file_facts(sound) if isinstance(sound, str) else {}, embed(sound)
+
     try:
-        for name, song, error in each_file(_sources(arguments, shard, shards, done), embed, warned):
-            if song is None:
+        for name, result, error in each_file(_sources(arguments, shard, shards, done), work, warned):
+            if result is None:
                 results.append({"file": name, "error": error})
                 continue
+            facts, song = result
             warning = {"warning": warned[name]} if name in warned else {}
             results.append({"file": name, "seconds": round(song.seconds, 3), **warning})
-            table.add(make_row(name, song, model.source, arguments.windows, arguments.frames))
+            table.add(make_row(name, song, model.source, arguments.windows, arguments.frames, facts))
     except KeyboardInterrupt as stop:
         raise advise(stop, table.write_unfinished()) from None
     table.write()
     failures = [result for result in results if "error" in result]
-    report = output / f"failures-{table.share}.csv" if to_folder else output.with_suffix(".failures.csv")
-    write_failures(report, failures)
+    write_failures(failures_file(output, shard, shards), failures)
     if arguments.json:
         print(json.dumps(results, indent=1))
     if len(failures) == len(results):
@@ -121,7 +135,7 @@ def _run(arguments: argparse.Namespace, shard: int, shards: int, device: str) ->
     return int(bool(failures) or not results)
 
 
-def _share(arguments: argparse.Namespace) -> tuple[int, int, str]:
+def share_of_this_process(arguments: argparse.Namespace) -> tuple[int, int, str]:
     """Return which share of how many this process has, and its device: as `accelerate launch` and torchrun say."""
     if not 0 <= arguments.shard < arguments.shards:
         raise ValueError(f"--shard must be from 0 to {arguments.shards - 1}, got {arguments.shard}")
@@ -136,22 +150,29 @@ def _share(arguments: argparse.Namespace) -> tuple[int, int, str]:
     return arguments.shard * world + rank, arguments.shards * world, device
 
 
-def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[str]) -> Any:
-    """Return the names and songs of this share that are not done yet: a list, or an iterator over a stream."""
-    from mt2_music.audio.datasets import audio_column, load_named_dataset, open_stream
-    from mt2_music.cli.songs import named_files
-
+def check_sounds(arguments: argparse.Namespace) -> None:
+    """Refuse a command without sounds, or with two kinds of them."""
     if bool(arguments.files) == bool(arguments.dataset):
         raise ValueError("give files or --dataset")
+
+
+def dataset_rows(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield the names and cells of the data set, or of the stream."""
+    from mt2_music.audio.datasets import audio_column, load_named_dataset, open_stream
+
+    open_dataset = open_stream if arguments.streaming else load_named_dataset
+    cells = audio_column(open_dataset(arguments.dataset, arguments.split), arguments.audio_column)
+    for number, row in enumerate(cells):
+        yield f"{arguments.dataset} {arguments.split} row {number}", row[arguments.audio_column]
+
+
+def _sources(arguments: argparse.Namespace, shard: int, shards: int, done: set[str]) -> Any:
+    """Return the names and songs of this share that are not done yet: a list, or an iterator over a stream."""
+    from mt2_music.cli.songs import named_files
+
+    check_sounds(arguments)
     if not arguments.dataset:
         files = named_files(arguments.files)[shard::shards]
         return [(name, path) for name, path in files if name not in done]
-    open_dataset = open_stream if arguments.streaming else load_named_dataset
-    cells = audio_column(open_dataset(arguments.dataset, arguments.split), arguments.audio_column)
-    place = f"{arguments.dataset} {arguments.split} row"
-    numbered = (
-        (f"{place} {number}", row[arguments.audio_column])
-        for number, row in enumerate(cells)
-        if number % shards == shard
-    )
-    return (item for item in numbered if item[0] not in done)
+    share = (item for number, item in enumerate(dataset_rows(arguments)) if number % shards == shard)
+    return (item for item in share if item[0] not in done)

@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--any_key", action="store_true", help="whatever the keys: pitch the song to all twelve, and take the nearest"
     )
+    parser.add_argument(
+        "--no_duplicates",
+        "--no-duplicates",
+        action="store_true",
+        help="leave out what is the same recording as the song, or as one that is more similar",
+    )
     parser.add_argument("--json", action="store_true", help="print one list of objects")
 
 
@@ -45,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"-k must be at least 1, got {arguments.number}")
     model = load(arguments.model, device="cpu")
     index = model.open_index(arguments.index)
-    options = {"by": arguments.by, "number": arguments.number, "any_key": arguments.any_key}
+    options = {name: getattr(arguments, name) for name in ("by", "number", "any_key", "no_duplicates")}
     find = partial(model.similar, index=index, **options)
     results: list[dict[str, Any]] = []
     with listed(results, arguments.json):

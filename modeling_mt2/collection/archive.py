@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ import numpy as np
 from tqdm import tqdm
 
 from mt2_music.audio.files import printable
-from mt2_music.feature_extraction.decoding import IncompleteAudioWarning
+from mt2_music.feature_extraction.feature_extraction_mt2 import AudioWarning
 from mt2_music.feature_extraction.feature_extraction_mt2 import _require as require
 from mt2_music.interrupts import check, finishing
+from mt2_music.loading import Provenance
 from mt2_music.options import TABLE_SUFFIXES
-from mt2_music.storage import write_text_atomic
+from mt2_music.storage import file_state, write_text_atomic
 
-from .tables import Row, parts, read_embeddings, write_table
+from .formats import Row, read_columns, write_table
+from .tables import PARTS_FILE, parts, read_table
 
 # A part is written when one of these is reached: what a run that was interrupted has to do again.
 ROWS_PER_PART, BYTES_PER_PART, SECONDS_PER_PART = 512, 64e6, 30.0
@@ -56,7 +59,7 @@ def each_file(
             check()
             result, reason, notes = _attempt(work, sound)
         for note in notes:
-            tqdm.write(note, file=sys.stderr)
+            tqdm.write(note if note.startswith(name) else f"{name}: {note}", file=sys.stderr)
         if notes and warned is not None:
             warned[name] = "; ".join(notes)
         if reason is not None:
@@ -66,16 +69,16 @@ def each_file(
 
 
 def _attempt(work: Callable[[Any], Any], sound: Any) -> tuple[Any, str | None, list[str]]:
-    """Return result, reason of failure and warnings about a file that is not whole; other warnings go their way."""
+    """Return result, reason of failure and warnings about its sound; other warnings go their way."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", IncompleteAudioWarning)
+        warnings.simplefilter("always", AudioWarning)
         try:
             result, reason = work(sound), None
         except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
             result, reason = None, str(error)
     notes = []
     for warning in caught:
-        if issubclass(warning.category, IncompleteAudioWarning):
+        if issubclass(warning.category, AudioWarning):
             notes.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -118,6 +121,7 @@ class ArchiveWriter:
     def __init__(self, output: Path, share: str | None) -> None:
         self.output = output
         self.share = share
+        self.written: list[Path] = []
         self._rows: list[Row] = []
         self._bytes, self._since = 0, time.monotonic()
 
@@ -134,7 +138,9 @@ class ArchiveWriter:
     def write(self) -> None:
         """Write the rows that were added since the last part."""
         if self._rows:
-            write_table(self._next_part() if self.share else self.output, self._rows)
+            path = self._next_part() if self.share else self.output
+            write_table(path, self._rows)
+            self.written.append(path)
         self._rows, self._bytes, self._since = [], 0, time.monotonic()
 
     def write_unfinished(self) -> str:
@@ -161,16 +167,19 @@ class ArchiveWriter:
         return path
 
 
-def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
+def finished_files(folder: Path, source: Provenance) -> set[str]:
     """Return the names in the parts of a folder, and remove parts that are damaged.
 
     Raises:
-        ValueError: they are another model's.
+        ValueError: they are another model's, or of an index.
     """
+    if (folder / PARTS_FILE).exists():
+        raise ValueError(f"{folder} is an index: `mt2 index` adds to it")
     done: set[str] = set()
+    changed: list[str] = []
     for path in parts(folder):
         try:
-            part = read_embeddings([path])
+            part = read_table(path, ())
         except ValueError as error:
             if not path.name.startswith(PART):
                 raise
@@ -179,10 +188,36 @@ def finished_files(folder: Path, source: tuple[str, ...]) -> set[str]:
             continue
         except FileNotFoundError:
             continue
-        if part.source != source:
+        if part.files and not part.source.fits(source):
             raise ValueError(f"{folder} holds embeddings of {' '.join(part.source)}, not of {' '.join(source)}")
         done.update(part.files)
+        changed += _changed_files(path)
+    if changed:
+        print(
+            f"{len(changed)} files are others than when they were embedded, such as {changed[0]}; their rows stay. "
+            "`mt2 index` keeps up with files; here, embed them to another folder",
+            file=sys.stderr,
+        )
     return done
+
+
+def _changed_files(part: Path) -> list[str]:
+    columns = read_columns(part, ("file", "size", "mtime_ns"))
+    if "size" not in columns:  # of a data set, or of an older version
+        return []
+    changed = []
+    for name, *before in zip(columns["file"], columns["size"], columns["mtime_ns"], strict=True):
+        with suppress(OSError):  # what is gone is not asked for
+            if list(file_state(name)) != before:
+                changed.append(name)
+    return changed
+
+
+def failures_file(output: Path, shard: int, shards: int) -> Path:
+    """Return where the table of failures goes, beside or in what is written."""
+    if output.is_dir():
+        return output / f"failures-{shard:05d}-of-{shards:05d}.csv"
+    return output.with_suffix(".failures.csv")
 
 
 def write_failures(path: Path, failures: list[dict[str, Any]]) -> None:

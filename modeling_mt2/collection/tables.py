@@ -1,29 +1,43 @@
 """Tables of embeddings: npz, Parquet and Arrow files, and folders of Parquet files, one row for every song.
 
 Columns are "file", "seconds", "model", "revision" and "front_end" (see `Provenance`), and one for every one of
-`SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames". In npz
-files, "file" is called "files"; there, where rows cannot differ in length, windows of all songs follow one another,
-and "num_windows" says how many each has.
+`SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames".
+
+In an index "file" is the path below "root", which is the folder that was given; "root_from_index" leads there from the
+folder that the index is in, so that both can move together. "size" in bytes, "mtime_ns" and "content_hash" are the
+file's when it was embedded.
 """
 
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+import logging
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import _require
 from mt2_music.loading import Provenance
-from mt2_music.options import TABLE_SUFFIXES, VECTORS
+from mt2_music.options import VECTORS
 from mt2_music.song.embed import SongEmbedding
-from mt2_music.storage import atomic_path, write_npz
 
-Row = dict[str, Any]
+from .formats import Row, read_columns
+
+logger = logging.getLogger(__name__)
+
+PARTS_FILE = "parts.json"  # of an index: the parts that count, later ones before earlier ones
+ROOT_COLUMNS = ("root", "root_from_index")
 
 
-def make_row(file: str, song: SongEmbedding, source: Provenance, windows: bool = False, frames: bool = False) -> Row:
+def make_row(
+    file: str,
+    song: SongEmbedding,
+    source: Provenance,
+    windows: bool = False,
+    frames: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> Row:
     """Make the row of a song.
 
     Args:
@@ -32,8 +46,9 @@ def make_row(file: str, song: SongEmbedding, source: Provenance, windows: bool =
         source: of the embedding.
         windows: keep the vectors of windows.
         frames: keep frame tokens, which must be there.
+        facts: further columns, such as where the file is and what it was when it was read.
     """
-    row: Row = {"file": file, "seconds": song.seconds, **source._asdict(), **song.vectors}
+    row: Row = {"file": file, "seconds": song.seconds, **source._asdict(), **(facts or {}), **song.vectors}
     if windows:
         row |= {"times": song.times, **{f"windows_{name}": vectors for name, vectors in song.windows.items()}}
     if frames:
@@ -41,54 +56,19 @@ def make_row(file: str, song: SongEmbedding, source: Provenance, windows: bool =
     return row
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows to a file of the format that its suffix names; it is complete, or not there.
+def parts(folder: Path) -> list[Path]:
+    """List the Parquet files of a folder of embeddings, the earlier ones first.
 
     Raises:
-        ValueError: another suffix than `TABLE_SUFFIXES`.
-        ImportError: pyarrow is missing, which all but npz need.
+        ValueError: it is an index, and its list of parts is damaged.
     """
-    if path.suffix == ".npz":
-        columns = _npz_columns(rows)
-        write_npz(path, files=columns.pop("file"), **columns)
-        return
-    if path.suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"{path.name} must end in one of {', '.join(TABLE_SUFFIXES)}")
-    arrow = _require("pyarrow", f"writing {path.suffix} files")
-    columns = {name: _arrow_column(arrow, [row[name] for row in rows]) for name in rows[0]}
-    table = arrow.table(columns)
-    with atomic_path(path) as unfinished:
-        if path.suffix == ".parquet":
-            _require("pyarrow.parquet", "writing Parquet").write_table(table, unfinished)
-        else:
-            _require("pyarrow.feather", "writing Arrow").write_feather(table, str(unfinished), compression="lz4")
-
-
-def _npz_columns(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    columns = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        ragged = np.ndim(values[0]) == 2
-        columns[name] = np.concatenate(values) if ragged else np.array(values)
-        if ragged:
-            columns["num_frames" if name == "frames" else "num_windows"] = np.array([len(value) for value in values])
-    return columns
-
-
-def _arrow_column(arrow: Any, values: list[Any]) -> Any:
-    if np.ndim(values[0]) == 0:
-        return arrow.array(values)
-    stacked = np.concatenate([np.atleast_2d(value) for value in values])
-    vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(stacked.ravel()), stacked.shape[1])
-    if np.ndim(values[0]) == 1:
-        return vectors
-    offsets = np.cumsum([0, *(len(value) for value in values)])
-    return arrow.LargeListArray.from_arrays(arrow.array(offsets), vectors)
-
-
-def parts(folder: Path) -> list[Path]:
-    """List the Parquet files of a folder of embeddings."""
-    return sorted(folder.glob("*.parquet"))
+    listed = folder / PARTS_FILE
+    try:
+        return [folder / name for name in json.loads(listed.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return sorted(folder.glob("*.parquet"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{listed} is damaged: {error}; without it all Parquet files of its folder count") from error
 
 
 @dataclass(frozen=True)
@@ -96,7 +76,7 @@ class Embeddings:
     """Songs with their vectors, all from one model.
 
     Args:
-        files: names of the songs.
+        files: names of the songs; of those of an index, absolute paths.
         vectors: "mean" and each class token's, (songs, hidden_size), float32.
         source: what made them.
     """
@@ -104,6 +84,8 @@ class Embeddings:
     files: list[str]
     vectors: dict[str, np.ndarray]
     source: Provenance
+    # What `nearest` computes once for each vector: see there.
+    statistics: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def collect_embeddings(songs: Mapping[str, SongEmbedding]) -> Embeddings:
@@ -112,86 +94,119 @@ def collect_embeddings(songs: Mapping[str, SongEmbedding]) -> Embeddings:
     Raises:
         ValueError: there are none, or they are of different models, or do not say of which.
     """
-    sources = {song.source for song in songs.values()}
-    if len(sources) != 1:
-        raise ValueError("embeddings of different models cannot be compared" if sources else "there are no embeddings")
-    source = sources.pop()
-    if source is None:
+    sources = [song.source for song in songs.values()]
+    if not sources:
+        raise ValueError("there are no embeddings")
+    if None in sources:
         raise ValueError("the embeddings do not say which model made them: make them with MusicModel.embed")
+    source = _one_source([source for source in sources if source], "what was given")
     names = next(iter(songs.values())).vectors
     vectors = {name: np.stack([song.vectors[name] for song in songs.values()]) for name in names}
     return Embeddings(list(songs), vectors, source)
 
 
-def read_embeddings(places: Iterable[str | Path]) -> Embeddings:
+def _one_source(sources: Iterable[Provenance], place: str) -> Provenance:
+    """Return what made all of some embeddings."""
+    kinds = {source[1:]: source for source in sources}
+    if len(kinds) > 1:
+        names = ", ".join(" ".join(source) for source in kinds.values())
+        raise ValueError(f"embeddings of different models cannot be compared: {place} holds {names}")
+    return next(iter(kinds.values()))
+
+
+def read_embeddings(places: Iterable[str | Path], names: Collection[str] = VECTORS) -> Embeddings:
     """Read the songs' vectors of tables, as one.
 
     Args:
         places: npz, Parquet and Arrow files, and folders of Parquet files. A song that is in several counts once.
+        names: of the vectors to read, of `VECTORS`; those that a table lacks are left out.
 
     Raises:
         ValueError: no row, a file that is no table of embeddings, or rows of different models, revisions or front
             ends, which cannot be compared.
         FileNotFoundError: nothing is there.
     """
-    tables = [_read(path) for place in map(Path, places) for path in (parts(place) if place.is_dir() else [place])]
-    tables = [table for table in tables if table.files]
+    tables = [table for place in map(Path, places) for table in _tables(place, names) if table.files]
     if not tables:
-        raise ValueError("no embeddings were found: give what `mt2 embed` wrote")
-    source, vectors = tables[0].source, {}
+        raise ValueError("no embeddings were found: give what `mt2 index` or `mt2 embed` wrote")
+    first = tables[0]
     for other in tables[1:]:
-        if other.source != source or other.vectors.keys() != tables[0].vectors.keys():
+        if not other.source.fits(first.source) or other.vectors.keys() != first.vectors.keys():
             raise ValueError(
                 "embeddings of different models cannot be compared: "
-                f"{tables[0].files[0]} is of {' '.join(source)}, {other.files[0]} of {' '.join(other.source)}"
+                f"{first.files[0]} is of {' '.join(first.source)}, {other.files[0]} of {' '.join(other.source)}"
             )
-    files = [file for table in tables for file in table.files]
-    last = sorted({file: row for row, file in enumerate(files)}.values())
-    vectors = {name: np.concatenate([table.vectors[name] for table in tables])[last] for name in tables[0].vectors}
-    return Embeddings([files[row] for row in last], vectors, source)
+    if len(tables) == 1:
+        files, vectors = first.files, first.vectors
+    else:
+        files = [file for table in tables for file in table.files]
+        vectors = {name: np.concatenate([table.vectors[name] for table in tables]) for name in first.vectors}
+    last = {file: row for row, file in enumerate(files)}
+    if len(last) < len(files):
+        rows = sorted(last.values())
+        files, vectors = [files[row] for row in rows], {name: values[rows] for name, values in vectors.items()}
+    return Embeddings(files, vectors, first.source)
 
 
-def _read(path: Path) -> Embeddings:
+def _tables(place: Path, names: Collection[str]) -> list[Embeddings]:
+    """Read a file, or the parts of a folder as they are together at one time."""
+    if not place.is_dir():
+        return [read_table(place, names)]
+    while True:
+        listed = parts(place)
+        try:
+            tables = [read_table(path, names) for path in listed]
+        except FileNotFoundError:
+            if parts(place) == listed:
+                raise
+            continue
+        if parts(place) == listed:  # otherwise the index was refreshed meanwhile
+            return tables
+
+
+def read_table(path: Path, names: Collection[str] = VECTORS) -> Embeddings:
+    """Read the songs' vectors of one file, as `read_embeddings` does; there may be no song."""
+    wanted = {"file", "error", *ROOT_COLUMNS, *Provenance._fields, *(name for name in VECTORS if name in names)}
+    columns = read_columns(path, wanted)
     try:
-        columns = _read_npz(path) if path.suffix == ".npz" else _read_arrow(path)
-        used = np.array([not error for error in columns.get("error", [None] * len(columns["file"]))], bool)
-        vectors = {name: columns[name][used] for name in VECTORS if name in columns}
-        sources = {Provenance(*row) for row in zip(*(columns[name] for name in Provenance._fields), strict=True)}
-        files = [str(file) for file, use in zip(columns["file"], used, strict=True) if use]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno:  # of the disk, not of what is on it
-            raise
+        files = [file for _, file in row_places(columns, path.parent)]
+        sources = set(zip(*(columns[name] for name in Provenance._fields), strict=True))
+        vectors = {name: np.asarray(columns[name], np.float32) for name in VECTORS if name in columns}
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, or not a table of embeddings: {error}") from error
-    if len(sources) > 1:
-        raise ValueError(f"embeddings of different models cannot be compared: {path} holds {sorted(sources)}")
-    return Embeddings(files, vectors, sources.pop() if sources else Provenance("", "", ""))
+    failed = np.array([bool(error) for error in columns.get("error", [None] * len(files))], bool)
+    empty = np.zeros(len(files), bool)
+    for values in vectors.values():
+        empty |= np.isnan(values.sum(1))
+    if (empty & ~failed).any():
+        logger.warning("%s: rows without a vector are left out: %d", path, (empty & ~failed).sum())
+    left_out = empty | failed
+    if left_out.any():
+        files = [file for file, out in zip(files, left_out, strict=True) if not out]
+        vectors = {name: values[~left_out] for name, values in vectors.items()}
+    source = _one_source((Provenance(*row) for row in sources), str(path)) if sources else Provenance("", "", "")
+    return Embeddings(files, vectors, source)
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        strings = {name: arrays[name].tolist() for name in Provenance._fields}
-        return {
-            "file": arrays["files"].tolist(),
-            **strings,
-            **{name: arrays[name] for name in VECTORS if name in arrays},
-        }
+def row_places(columns: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """Return where the songs of a table are: the root, empty if none is known, and the path or other name.
+
+    Args:
+        columns: of the table, by name.
+        folder: that the table is in.
+    """
+    files = [str(file) for file in columns["file"]]
+    if "root" not in columns:
+        return [("", file) for file in files]
+    places = list(zip(columns["root"], columns["root_from_index"], strict=True))
+    roots = {place: _find_root(*place, folder) if place[0] else "" for place in set(places)}
+    return [
+        (roots[place], os.path.join(roots[place], file.replace("/", os.sep)) if place[0] else file)
+        for place, file in zip(places, files, strict=True)
+    ]
 
 
-def _read_arrow(path: Path) -> dict[str, Any]:
-    arrow = _require("pyarrow", f"reading {path.suffix} files")
-    _require("pyarrow.compute", f"reading {path.suffix} files")
-    with path.open("rb") as file:
-        kind = "parquet" if path.suffix == ".parquet" else "feather"
-        reader = _require(f"pyarrow.{kind}", f"reading {path.suffix} files")
-        table = reader.read_table(file)
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        if name in VECTORS:
-            column = table[name]
-            if isinstance(column.type, arrow.BaseExtensionType):  # as Ray writes arrays
-                column = arrow.chunked_array([chunk.storage for chunk in column.chunks])
-            values = arrow.compute.list_flatten(column).to_numpy()
-            columns[name] = values.reshape(len(table), -1).astype(np.float32)
-        elif name in ("file", "error", *Provenance._fields):
-            columns[name] = table[name].to_pylist()
-    return columns
+def _find_root(root: str, from_index: str, folder: Path) -> str:
+    """Return the root; or, if it is not there and index and root were moved together, where it is now."""
+    beside = os.path.normpath(os.path.join(os.path.realpath(folder), from_index))
+    return beside if from_index and not os.path.isdir(root) and os.path.isdir(beside) else root

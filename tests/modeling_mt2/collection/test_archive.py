@@ -16,8 +16,9 @@ import soundfile
 
 from mt2_music.audio.files import audio_files
 from mt2_music.cli import main
+from mt2_music.collection.formats import write_table
 from mt2_music.collection.similar import nearest
-from mt2_music.collection.tables import Embeddings, make_row, read_embeddings, write_table
+from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import write_npz
@@ -221,10 +222,12 @@ def test_a_broken_run_goes_on_and_a_torn_part_is_written_again(
     torn, whole = sorted(folder.glob("*.parquet"))
     torn.write_bytes(torn.read_bytes()[:-100])
     before = whole.stat().st_mtime_ns
+    os.utime(songs / "3.flac")
     capsys.readouterr()
     assert main([*embed, str(songs)]) == 1
     output = capsys.readouterr()
     assert "damaged" in output.err
+    assert f"1 files are others than when they were embedded, such as {songs / '3.flac'}" in output.err
     finished = [row["file"] for row in json.loads(output.out) if row.get("finished")]
     assert len(finished) == 2
     assert whole.stat().st_mtime_ns == before
@@ -264,7 +267,7 @@ def test_a_disk_that_fails_for_once_costs_no_part(published, songs, tmp_path, mo
         raise PermissionError(13, "permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mt2_music.collection.tables._read_arrow", refuse)
+        patch.setattr("mt2_music.collection.formats._read_arrow", refuse)
         assert main(embed) == 2
     assert part.read_bytes() == before
 
