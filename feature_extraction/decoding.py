@@ -216,7 +216,7 @@ class LibsndfileSound:
         self._part.sound.close()
 
 
-def resampler_to(rate: int, from_rate: int) -> Any:
+def resampler_to(rate: float, from_rate: int) -> Any:
     """Make a soxr stream between two rates, or None where they are equal."""
     if rate == from_rate:
         return None
@@ -367,7 +367,7 @@ def decode_file(file: Any) -> tuple[np.ndarray, int]:
     return read_audio(file)
 
 
-def read_blocks(file: Any, sampling_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
+def read_blocks(file: Any, sampling_rate: float, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
     """Decode a sound file of any length block by block, in bounded memory.
 
     Args:

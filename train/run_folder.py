@@ -26,6 +26,7 @@ Fine-tuning, at the end, in finetune/run.py; settings and checkpoints are then r
 
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager

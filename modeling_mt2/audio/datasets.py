@@ -7,7 +7,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from .files import AUDIO_SUFFIXES, is_audio, walk
+from .files import AUDIO_SUFFIXES, walk
 
 TABLES = (".parquet", ".arrow")  # in a folder of these, sound files are not the rows
 SAVED = ("dataset_info.json", "dataset_dict.json")  # by `save_to_disk`: a data set, and one with splits
@@ -18,7 +18,8 @@ def holds_dataset(folder: Path) -> bool:
     """Tell whether a folder is a data set that was saved, or holds its tables or metadata, not only sound files."""
     if any((folder / name).is_file() for name in SAVED):
         return True
-    return any(path.name in METADATA or path.suffix.lower() in TABLES for path in walk(folder))
+    others = map(Path, walk(str(folder)).others)
+    return any(path.name in METADATA or path.suffix.lower() in TABLES for path in others)
 
 
 def load_named_dataset(name: str, split: str | None) -> Any:
@@ -90,8 +91,9 @@ def _builder(name: str) -> Any:
 
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "README.md").is_file():  # which may say what belongs to the data set
-        files = [path for path in walk(folder) if path.name not in METADATA]
-        if any(is_audio(path.name) for path in files) and not any(path.suffix.lower() in TABLES for path in files):
+        found = walk(str(folder))
+        others = [path for path in map(Path, found.others) if path.name not in METADATA]
+        if found.files and not any(path.suffix.lower() in TABLES for path in others):
             # `datasets` goes by what there is most of, such as pictures of covers, and does not know all suffixes.
             return datasets.load_dataset_builder("audiofolder", data_dir=escape(str(folder)))
     return datasets.load_dataset_builder(name)

@@ -93,6 +93,10 @@ def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.
 def share_right(songs: list[Song], estimates: list[KeyEstimate]) -> str:
     """Say how many signatures are right, and how many are off by one fifth."""
     pairs = zip(songs, estimates, strict=True)
-    steps = [(estimate.signature - song.signature) % 12 for song, estimate in pairs if song.signature is not None]
+    steps = [
+        None if estimate.signature is None else (estimate.signature - song.signature) % 12
+        for song, estimate in pairs
+        if song.signature is not None
+    ]
     right, fifth = steps.count(0) / len(steps), (steps.count(5) + steps.count(7)) / len(steps)
     return f"{right:.1%} right, {fifth:.1%} a fifth off"

@@ -55,7 +55,7 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
     model = load(folder, device="cpu")
     if corpus is not None:
         rows = [row for row in read_rows(corpus) if row["split"] == "test" and key_of(row)]
-        estimates = [model.key(corpus / row["file"]) for row in tqdm(rows, desc="keys", unit="piece")]
+        estimates = [model.key(corpus / row["file"], always=True) for row in tqdm(rows, desc="keys", unit="piece")]
         write_text_atomic(figures / MISTAKES_FILE, json.dumps(mistakes(rows, estimates), indent=1) + "\n")
         true = np.array([signature(row["key"]) for row in rows])
         plot_confusion(true, np.array([estimate.signature for estimate in estimates]), figures / "keys.png")
@@ -78,7 +78,8 @@ def draw(folder: Path, layers: Path | None, corpus: Path | None, songs: Path | N
 
 def mistakes(rows: list[dict[str, Any]], estimates: list[KeyEstimate]) -> dict[str, Any]:
     """Count the pieces whose key signature is estimated wrong, and list those the model was surest of."""
-    steps = np.array([(e.signature - signature(row["key"])) % 12 for row, e in zip(rows, estimates, strict=True)])
+    pairs = zip(rows, estimates, strict=True)
+    steps = np.array([(int(e.profile.argmax()) - signature(row["key"])) % 12 for row, e in pairs])
     wrong = sorted(np.flatnonzero(steps), key=lambda index: -estimates[index].confidence)
     return {
         "pieces": len(rows),

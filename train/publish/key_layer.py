@@ -71,7 +71,7 @@ def fit_keys(
         for shift in {_shift_of(clip) for clip in used["train"]} | {0}
     }
     workers = torch.get_num_threads() if model.device.type == "cpu" else 1
-    failed = {}
+    failed: dict[Clip, str] = {}
     for shift, cache in caches.items():
         failed |= cache.fill([clip for clips in used.values() for clip in clips if _shift_of(clip) == shift], workers)
     if failed:
