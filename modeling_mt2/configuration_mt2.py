@@ -46,6 +46,9 @@ class MT2Config(PreTrainedConfig):
     # are silent: they have no weight. In units of the mel half, of which 1 is 100 dB; None: every frame counts.
     silence_range: float | None = 0.45
     silence_floor: float = 0.12
+    # ours: the mel half of a window is shifted so that its loudest band lies here, in the same units, and what lay at
+    # its floor stays there: so levels change nothing. None: as it is.
+    mel_level: float | None = 0.8
 
     class_tokens: list[str] | tuple[str, ...] = CLASS_TOKENS  # one of them alone is the paper's single-token baseline
     projection_size: int = 128  # ours; the paper does not say how its contrastive token is projected
@@ -134,8 +137,8 @@ class MT2Config(PreTrainedConfig):
 
         Give the feature extractor `cqt_scale="decibel"` with it.
         """
-        published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0, "silence_range": None}
-        return cls(**{**published, **kwargs})
+        published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0}
+        return cls(**{**published, "silence_range": None, "mel_level": None, **kwargs})
 
     @property
     def input_size(self) -> int:

