@@ -45,7 +45,7 @@ class MT2Config(PreTrainedConfig):
     # ours: frames whose loudest mel band lies further below that of the recording's loudest frame, or below the floor,
     # are silent: they have no weight. In units of the mel half, of which 1 is 100 dB; None: every frame counts.
     silence_range: float | None = 0.45
-    silence_floor: float = 0.12
+    silence_floor: float = 0.15
     # ours: the mel half of a window is shifted so that its loudest band lies here, in the same units, and what lay at
     # its floor stays there: so levels change nothing. None: as it is.
     mel_level: float | None = 0.8

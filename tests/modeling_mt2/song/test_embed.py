@@ -74,7 +74,7 @@ def test_windows_cover_the_song_and_their_mean_is_its_vector(model, extractor, f
         last = model(features[:, first : first + length]).pooler_output[0]
     assert np.allclose(embedding.windows["mean"][-1], last, atol=1e-5)
     levels = features[0, :, -128:].max(1).values.numpy()
-    sounding = levels >= max(levels.max() - 0.45, 0.12)
+    sounding = levels >= max(levels.max() - 0.45, 0.15)
     firsts = np.round(starts * extractor.frame_rate).astype(int)
     weights = [sounding[first : first + length].sum() for first in firsts]
     mean = np.average(embedding.windows["contrastive"], axis=0, weights=weights)

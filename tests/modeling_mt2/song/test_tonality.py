@@ -62,7 +62,7 @@ def drums() -> np.ndarray:
 
 WITHOUT_KEY = {
     "nothing": (np.zeros_like(TIME), "silent"),
-    "dither": (5e-6 * np.random.default_rng(0).standard_normal(len(TIME)), "silent"),
+    "dither": (1e-5 * np.random.default_rng(0).standard_normal(len(TIME)), "silent"),
     "white noise": (noise(0.0), "no pitch"),
     "pink noise": (noise(-0.5), "no pitch"),
     "brown noise": (noise(-1.0), "no pitch"),
