@@ -88,7 +88,7 @@ def test_what_is_no_music_has_no_key(model, name, tmp_path, capsys):
     assert estimate.camelot is estimate.open_key is None
     anyway = model.key(samples.astype(np.float32), RATE, always=True)
     assert anyway.key in KEY_LABELS and anyway.reason == estimate.reason
-    soundfile.write(tmp_path / "sound.wav", samples, RATE)
+    soundfile.write(tmp_path / "sound.wav", samples, RATE, subtype="FLOAT")
     assert main(["key", str(tmp_path / "sound.wav")]) == 0
     assert capsys.readouterr().out.rstrip("\n").split("\t")[1:] == ["no key", str(estimate.reason)]
     assert main(["key", str(tmp_path / "sound.wav"), "--json"]) == 0
