@@ -303,7 +303,12 @@ def _is_small(path: Path, rows: int) -> bool:
 
 def _complete(row: Row) -> Row:
     """Give a row the columns that all rows of an index have, and no others."""
-    columns = {"seconds": np.nan, **dict.fromkeys(("file", *Provenance._fields, *ROOT_COLUMNS), ""), **FACTS}
+    columns = {
+        "seconds": np.nan,
+        "sounding": np.nan,
+        **dict.fromkeys(("file", *Provenance._fields, *ROOT_COLUMNS), ""),
+        **FACTS,
+    }
     vectors = {name: row[name] for name in VECTORS if name in row}
     return {**{name: row.get(name, nothing) for name, nothing in columns.items()}, **vectors}
 

@@ -1,7 +1,7 @@
 """Tables of embeddings: npz, Parquet and Arrow files, and folders of Parquet files, one row for every song.
 
-Columns are "file", "seconds", "model", "revision" and "front_end" (see `Provenance`), and one for every one of
-`SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames".
+Columns are "file", "seconds", "sounding" (the share that is not silent), "model", "revision" and "front_end" (see
+`Provenance`), and one for every one of `SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames".
 
 In an index "file" is the path below "root", which is the folder that was given; "root_from_index" leads there from the
 folder that the index is in, so that both can move together. "size" in bytes, "mtime_ns" and "content_hash" are the
@@ -48,7 +48,8 @@ def make_row(
         frames: keep frame tokens, which must be there.
         facts: further columns, such as where the file is and what it was when it was read.
     """
-    row: Row = {"file": file, "seconds": song.seconds, **source._asdict(), **(facts or {}), **song.vectors}
+    row: Row = {"file": file, "seconds": song.seconds, "sounding": song.sounding, **source._asdict()}
+    row |= {**(facts or {}), **song.vectors}
     if windows:
         row |= {"times": song.times, **{f"windows_{name}": vectors for name, vectors in song.windows.items()}}
     if frames:

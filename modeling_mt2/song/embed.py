@@ -371,11 +371,13 @@ class Embedder:
         """Embed every file of a batch.
 
         Returns:
-            The batch with "seconds", each vector, "error" (empty, or why the file cannot be used; its vectors are
+            The batch with "seconds", "sounding", each vector, "error" (empty, or why the file cannot be used; its vectors are
             NaN then), and the three fields of `Provenance`, as columns.
         """
         names = ["mean", *self.model.config.class_tokens]
-        results: dict[str, list[Any]] = {name: [] for name in ("seconds", *names, "error", *Provenance._fields)}
+        results: dict[str, list[Any]] = {
+            name: [] for name in ("seconds", "sounding", *names, "error", *Provenance._fields)
+        }
         nothing = np.full(self.model.config.hidden_size, np.nan, np.float32)
         for audio in batch[self.column]:
             try:
@@ -385,6 +387,7 @@ class Embedder:
             for name in names:
                 results[name].append(nothing if song is None else song.vectors[name])
             results["seconds"].append(np.nan if song is None else song.seconds)
+            results["sounding"].append(np.nan if song is None else song.sounding)
             results["error"].append(error)
             for name, value in self.source._asdict().items():
                 results[name].append(value)
