@@ -1,7 +1,8 @@
 """Tables of embeddings: npz, Parquet and Arrow files, and folders of Parquet files, one row for every song.
 
 Columns are "file", "seconds", "sounding" (the share that is not silent), "model", "revision" and "front_end" (see
-`Provenance`), and one for every one of `SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and so on; with frames "frames".
+`Provenance`), and one for every one of `SongEmbedding.vectors`. With windows there are "times" and "windows_mean" and
+so on; with frames "frames".
 
 In an index "file" is the path below "root", which is the folder that was given; "root_from_index" leads there from the
 folder that the index is in, so that both can move together. "size" in bytes, "mtime_ns" and "content_hash" are the

@@ -371,8 +371,8 @@ class Embedder:
         """Embed every file of a batch.
 
         Returns:
-            The batch with "seconds", "sounding", each vector, "error" (empty, or why the file cannot be used; its vectors are
-            NaN then), and the three fields of `Provenance`, as columns.
+            The batch with "seconds", "sounding", each vector, "error" (empty, or why the file cannot be used; its
+            vectors are NaN then), and the three fields of `Provenance`, as columns.
         """
         names = ["mean", *self.model.config.class_tokens]
         results: dict[str, list[Any]] = {
