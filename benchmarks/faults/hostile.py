@@ -76,7 +76,7 @@ def main() -> int:
         row[0] += 1
         if result and "seconds" in result:
             row[1] += 1
-            row[3] += sum(file.seconds) / 2 if file.seconds else 0.0
+            row[3] += file.nominal or sum(file.seconds or (0.0,)) / 2
             row[4] += result["seconds"]
         elif result:
             row[2] += 1
@@ -93,7 +93,7 @@ def main() -> int:
     facts = [
         f"Tracebacks: {tracebacks}. Exit code: {code}. Files that are not as they must be: {len(wrong)}.",
         f'Also, of the files above none is hidden; the command said of others: "{hidden.partition(",")[0]}".',
-        f"It took {took:.0f} s, {ffmpeg} ffmpeg. Seconds in of torn files: the middle of what may be there.",
+        f"It took {took:.0f} s, {ffmpeg} ffmpeg.",
     ]
     arguments.out.write_text(HEADER + "\n".join(lines) + "\n\n" + "\n".join(facts) + "\n", encoding="utf-8")
     print("\n".join([*lines, *facts, *wrong]))

@@ -1,6 +1,5 @@
 """200 odd and hostile files, with the seconds of sound that are in each: what `hostile.py` embeds."""
 
-import json
 import os
 import shutil
 import socket
@@ -27,12 +26,14 @@ class OddFile:
         path: where it lies.
         seconds: of sound in it, least and most; None where it must be refused by name.
         either: it may also be refused.
+        nominal: seconds that are in it for the table; the middle between least and most if not given.
     """
 
     kind: str
     path: Path
     seconds: tuple[float, float] | None
     either: bool = False
+    nominal: float | None = None
 
 
 def music(number: int, rate: int = RATE, seconds: float = SECONDS, channels: int = 1) -> np.ndarray:
@@ -192,7 +193,8 @@ def _torn(folder: Path) -> Iterator[OddFile]:
             path.write_bytes(data)
             exact = suffix not in ("mp3", "ogg", "flac", "caf")
             most = SECONDS * percent / 100 + 0.3
-            yield OddFile("broken off", path, (most - 0.5 if exact else 0.0, most), either=not exact)
+            least = most - 0.5 if exact else 0.0
+            yield OddFile("broken off", path, (least, most), not exact, SECONDS * percent / 100)
 
 
 def _sizes(folder: Path) -> Iterator[OddFile]:
@@ -327,9 +329,3 @@ def _by_ffmpeg(folder: Path) -> Iterator[OddFile]:
     )
     yield OddFile(kind, silent, None)
     source.unlink()
-
-
-def write_list(files: list[OddFile], path: Path) -> None:
-    """Store what is expected, for a look."""
-    rows = [{"kind": file.kind, "file": ascii(str(file.path)), "seconds": file.seconds} for file in files]
-    path.write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -15,6 +15,8 @@ _BIT_RATES = {  # kbit/s by version 1 or not, and layer
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # hertz, by version
+TAGS = (b"Xing", b"Info", b"VBRI")
+MAX_FRAME = 4096  # bytes; more than any frame has
 FRAMES_OF_SLACK = 3  # by which the number of frames in a header may be wrong without a reason to worry
 _headers: dict[bytes, "tuple[tuple[int, int, int], int, int] | None"] = {}
 
@@ -104,7 +106,9 @@ def mpeg_parts(data: Bytes) -> list[Part]:
     streams: list[_MpegStream] = []
     stream: _MpegStream | None = None
     while place is not None and place < data.size:
-        head = data.at(place, 52)
+        if stream is not None and stream.pieces[-1][1] == place:
+            place = _plain_frames(data, place, stream)
+        head = data.at(place, 54)
         parsed = mpeg_header(head[:4])
         if parsed is None or (stream is not None and parsed[0] != stream.key and not _goes_on(data, place, parsed)):
             following = _after_tag(data, place)
@@ -121,7 +125,7 @@ def mpeg_parts(data: Bytes) -> list[Part]:
                 stream.cut = True
             break
         tag = head[tag_at : tag_at + 4]
-        tagged = key[1] == 3 and (tag in (b"Xing", b"Info") or head[36:40] == b"VBRI")
+        tagged = key[1] == 3 and (tag in TAGS[:2] or head[36:40] == b"VBRI")
         over = stream is not None and stream.announced and stream.frames >= stream.announced
         if stream is None or tagged or key != stream.key or over:
             stream = _MpegStream(key, head[:4], [[place, place]])
@@ -136,6 +140,23 @@ def mpeg_parts(data: Bytes) -> list[Part]:
         stream.pieces[-1][1] = place + length
         place += length
     return [_mpeg_part(stream) for stream in _without_scraps(streams)]
+
+
+def _plain_frames(data: Bytes, place: int, stream: _MpegStream) -> int:
+    """Count the frames that follow in a stream as far as nothing else can come between; return the place behind."""
+    block, offset = data.block(place, MAX_FRAME)
+    stop = min((found for tag in TAGS if (found := block.find(tag, offset)) >= 0), default=len(block)) - MAX_FRAME
+    left = stream.announced - stream.frames if stream.announced else len(block)
+    start, frames, key = offset, 0, stream.key
+    while offset < stop and frames < left:
+        parsed = _headers.get(block[offset : offset + 4])
+        if parsed is None or parsed[0] != key:
+            break
+        offset += parsed[1]
+        frames += 1
+    stream.frames += frames
+    stream.pieces[-1][1] += offset - start
+    return place + offset - start
 
 
 def _goes_on(data: Bytes, place: int, parsed: tuple[tuple[int, int, int], int, int]) -> bool:

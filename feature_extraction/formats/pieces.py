@@ -24,6 +24,11 @@ class Bytes:
             self._start, self._cache, start = place, self.file.read(max(length, CACHE_BYTES)), 0
         return self._cache[start : start + length]
 
+    def block(self, place: int, least: int) -> tuple[bytes, int]:
+        """Return many bytes, and where in them those of a place begin; `least` follow there, unless the file ends."""
+        self.at(place, least)
+        return self._cache, place - self._start
+
     def find(self, wanted: bytes, place: int, stop: int) -> int:
         """Return where bytes come next in part of the file, or -1."""
         while place < stop:
@@ -98,6 +103,26 @@ class Spliced:
             if len(block) < wanted:
                 break
         return b"".join(found)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer as files do; inside one piece of a file it goes there without a copy."""
+        index = bisect_right(self._stops, self._place)
+        piece = self._pieces[index] if index < len(self._pieces) else b""
+        into = getattr(self._file, "readinto", None)
+        if into is None or isinstance(piece, bytes) or self._place + len(buffer) > self._stops[index]:
+            block = self.read(len(buffer))
+            buffer[: len(block)] = block
+            return len(block)
+        place = piece[1] - self._stops[index] + self._place
+        try:
+            if self._file.tell() != place:
+                self._file.seek(place)
+            count = into(buffer)
+        except OSError as error:
+            self.error = error
+            return 0
+        self._place += count
+        return count
 
     def _bytes_of(self, piece: bytes | tuple[int, int], offset: int, length: int) -> bytes:
         if isinstance(piece, bytes):

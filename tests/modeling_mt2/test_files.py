@@ -3,6 +3,8 @@
 import json
 import os
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,17 +101,23 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
 
 def test_a_very_deep_folder_is_no_trouble(tmp_path):
-    depth = 1200
-    here = os.getcwd()
+    """Deeper than Python calls functions; it is removed here, because `shutil.rmtree` cannot."""
+    depth = sys.getrecursionlimit() + 100
+    before = os.getcwd()
     try:
         os.chdir(tmp_path)
         for _ in range(depth):
             os.mkdir("d")
             os.chdir("d")
-        open("a.wav", "w", encoding="utf-8").close()
+        Path("a.wav").touch()
+        found = find_audio([str(tmp_path)]).files
+        Path("a.wav").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")
     finally:
-        os.chdir(here)
-    assert len(find_audio([str(tmp_path)]).files) == 1
+        os.chdir(before)
+    assert len(found) == 1
 
 
 def test_names_are_printed_in_one_line_and_one_column_and_can_be_had_back():
