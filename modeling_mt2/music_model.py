@@ -1,6 +1,6 @@
 """The front door: `mt2_music.load` returns a model with its feature extractor, which takes songs as they are."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
@@ -28,7 +28,7 @@ from .loading import (
     provenance,
 )
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
-from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR
+from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR, VECTORS
 from .song.embed import SongEmbedding, embed_audio
 from .song.keys import check_names_keys, song_key
 
@@ -250,7 +250,7 @@ class MusicModel:
             ValueError: the index is another model's, or has no such vector; or the one song cannot be used.
             FileNotFoundError: a path that does not exist, or a folder without audio.
         """
-        songs = self.open_index(index)
+        songs = self.open_index(index, ("mean", by))
 
         def find(song: Any, rate: int | None) -> list[tuple[str, float]]:
             shifts = ALL_KEYS if any_key else [0]
@@ -260,9 +260,15 @@ class MusicModel:
         return self._each(find, audio, sampling_rate)
 
     def open_index(
-        self, index: "Embeddings | Mapping[str, SongEmbedding] | str | Path | Sequence[str | Path]"
+        self,
+        index: "Embeddings | Mapping[str, SongEmbedding] | str | Path | Sequence[str | Path]",
+        names: Collection[str] = VECTORS,
     ) -> Embeddings:
         """Open an index for `similar`, which takes the result too: to ask for many songs one by one.
+
+        Args:
+            index: as for `similar`.
+            names: of the vectors to read: "mean", and what will be compared.
 
         Raises:
             ValueError: it is another model's, or not an index.
@@ -270,7 +276,7 @@ class MusicModel:
         if isinstance(index, Mapping):
             index = collect_embeddings({name: song for name, song in index.items() if song})
         elif not isinstance(index, Embeddings):
-            index = read_embeddings([index] if isinstance(index, str | PathLike) else index)
+            index = read_embeddings([index] if isinstance(index, str | PathLike) else index, names)
         if not index.source.fits(self.source):
             raise ValueError(f"the index is of {' '.join(index.source)}, the model of {' '.join(self.source)}")
         return index

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.number < 1:
         raise ValueError(f"-k must be at least 1, got {arguments.number}")
     model = load(arguments.model, device="cpu")
-    index = model.open_index(arguments.index)
+    index = model.open_index(arguments.index, ("mean", arguments.by))
     options = {name: getattr(arguments, name) for name in ("by", "number", "any_key", "no_duplicates")}
     find = partial(model.similar, index=index, **options)
     results: list[dict[str, Any]] = []

@@ -132,10 +132,15 @@ def _read_arrow(path: Path, names: Collection[str] | None) -> dict[str, Any]:
             fields = enumerate(ipc.open_file(file).schema.names)
             wanted = [number for number, name in fields if _is_wanted(name, names)]
             table = ipc.open_file(file, options=ipc.IpcReadOptions(included_fields=wanted)).read_all()
-    return {
-        name: _vectors(arrow, table[name]) if name in VECTORS else table[name].to_pylist()
-        for name in table.column_names
-    }
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        if name in VECTORS:
+            columns[name] = _vectors(arrow, table[name])
+        elif arrow.types.is_string(table[name].type):  # a tenth of the time that `to_pylist` takes
+            columns[name] = table[name].to_numpy().tolist()
+        else:
+            columns[name] = table[name].to_pylist()
+    return columns
 
 
 def _vectors(arrow: Any, column: Any) -> np.ndarray:

@@ -202,8 +202,9 @@ def row_places(columns: Mapping[str, Any], folder: Path) -> list[tuple[str, str]
         return [("", file) for file in files]
     places = list(zip(columns["root"], columns["root_from_index"], strict=True))
     roots = {place: _find_root(*place, folder) if place[0] else "" for place in set(places)}
+    before = {place: os.path.join(root, "") if root else "" for place, root in roots.items()}
     return [
-        (roots[place], os.path.join(roots[place], file.replace("/", os.sep)) if place[0] else file)
+        (roots[place], before[place] + file.replace("/", os.sep) if place[0] else file)
         for place, file in zip(places, files, strict=True)
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from mt2_music import load, storage
 from mt2_music.cli import main
@@ -18,10 +19,11 @@ from mt2_music.collection.index import SongFile, find_songs, refresh_index
 from mt2_music.collection.similar import similar_songs
 from mt2_music.collection.stores import only_writer
 from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
+from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.loading import Provenance, find_model
 from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import only_process
-from support import KilledError
+from support import RATE, KilledError, song
 
 SOURCE = Provenance("m", "r", "f")
 OUTPUTS = ["index", "index.npz", "index.parquet", "index.arrow"]
@@ -413,6 +415,26 @@ def test_as_many_songs_as_are_asked_for(tmp_path, monkeypatch):
             found = similar_songs(index, [song_of(vectors[9])], number=number, own=own, no_duplicates=True)
             assert len({file.removeprefix("copy of ") for file, _ in found} - {"own.wav"}) == number
         assert len(similar_songs(index, [song_of(vectors[9])], number=99, own=own)) == 19
+
+
+def test_copies_of_a_recording_are_left_out(tmp_path, capsys):
+    """By the shipped model: a copy, an MP3 and one that is 6 dB softer fill the answer, unless it is asked not to."""
+    for number in range(5):
+        audio = resample(song(number), RATE, 44100)
+        soundfile.write(tmp_path / f"{number}.flac", audio, 44100)
+        soundfile.write(tmp_path / f"{number} softer.wav", audio / 2, 44100)
+        soundfile.write(tmp_path / f"{number} coded.mp3", audio, 44100)
+        shutil.copy(tmp_path / f"{number}.flac", tmp_path / f"{number} copy.flac")
+    assert main(["index", str(tmp_path), "-o", str(tmp_path / "index.npz")]) == 0
+    for by in ("mean", "equivariant"):
+        query = ["similar", str(tmp_path / "0.flac"), "--index", str(tmp_path / "index.npz"), "--by", by, "--json"]
+        capsys.readouterr()
+        for options, number in (([], 10), (["--no_duplicates"], 4), (["--no-duplicates", "--any_key"], 4)):
+            assert main([*query, *options]) == 0
+            rows = json.loads(capsys.readouterr().out)[0]["nearest"]
+            songs = [os.path.basename(row["file"])[0] for row in rows]
+            assert len(songs) == number
+            assert sorted(songs) == list("1234") if options else songs[:3] == ["0"] * 3
 
 
 def test_empty_parts_and_rows_without_vectors(tmp_path, caplog):
