@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from .music_model import FailedSong, MusicModel, load
     from .song.embed import SongEmbedding
     from .song.keys import KeyEstimate
+    from .song.local_keys import KeySegment
 
     __version__: str
 
 _MODULES = {
     "FailedSong": "music_model",
     "KeyEstimate": "song.keys",
+    "KeySegment": "song.local_keys",
     "MT2Config": "configuration_mt2",
     "MT2FeatureExtractor": "feature_extraction",
     "MT2ForAudioClassification": "modeling_mt2",
@@ -45,6 +47,7 @@ _MODULES = {
 __all__ = [
     "FailedSong",
     "KeyEstimate",
+    "KeySegment",
     "MT2Config",
     "MT2FeatureExtractor",
     "MT2ForAudioClassification",

@@ -27,10 +27,11 @@ from .loading import (
     load_published,
     provenance,
 )
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2Model, MT2PreTrainedModel
 from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR, VECTORS
 from .song.embed import SongEmbedding, embed_audio
 from .song.keys import check_names_keys, song_key
+from .song.local_keys import song_keys
 
 
 def load(
@@ -219,6 +220,28 @@ class MusicModel:
         rate = self.extractor.sampling_rate
         self._embed_one(np.zeros(rate, np.float32), rate, batch_size=batch_size)  # options are refused once
         return refresh_index(Path(output), songs, embed, self.source, **options)
+
+    def keys(self, audio: Any, sampling_rate: int | None = None, transpositions: int = DEFAULT_TRANSPOSITIONS) -> Any:
+        """Find the keys of a song over time, or of many; stretches of less than about ten seconds may be missed.
+
+        Args:
+            audio: one song, a list, or a folder.
+            sampling_rate: of samples, in hertz; files know theirs.
+            transpositions: semitones up and down to average over.
+
+        Returns:
+            A list of `KeySegment`, with start and end in seconds, that follow one another; of many songs a list or
+            dict of such lists, as the class says.
+
+        Raises:
+            ValueError: the model names no keys; or the one song cannot be used.
+            FileNotFoundError: a path that does not exist, or a folder without audio.
+        """
+        if not isinstance(self.model, MT2ForAudioClassification):
+            raise ValueError(f"{self.name} names key signatures at most: choose a model that names keys")
+        check_names_keys(self.model)
+        find = partial(song_keys, self.model, self.extractor, transpositions=transpositions)
+        return self._each(find, audio, sampling_rate)
 
     def similar(
         self,

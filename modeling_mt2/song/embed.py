@@ -343,11 +343,23 @@ class WindowWeights:
         levels = frame_levels(windows, self.config).float().masked_fill(~mask, -1.0).cpu()  # no frame lies below 0
         self._levels.append(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-1.0))
 
-    def weights(self) -> tuple[Tensor, float]:
-        """Return the weights of all windows, (windows,), which sum to 1, and the share of frames that hold sound."""
+    def _sounding(self) -> tuple[Tensor, Tensor]:
         levels = torch.cat(self._levels)
         mask = levels >= 0
-        sounding = sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask)
+        return sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask), mask
+
+    def num_frames(self) -> np.ndarray:
+        """Return the number of frames of every window, (windows,)."""
+        return (torch.cat(self._levels) >= 0).sum(1).numpy()
+
+    def shares(self) -> np.ndarray:
+        """Return the share of every window that holds sound beside the song's loudest frame, (windows,)."""
+        sounding, mask = self._sounding()
+        return (sounding.sum(1) / mask.sum(1)).numpy()
+
+    def weights(self) -> tuple[Tensor, float]:
+        """Return the weights of all windows, (windows,), which sum to 1, and the share of frames that hold sound."""
+        sounding, mask = self._sounding()
         share = float(sounding.sum() / mask.sum())
         return window_weights(sounding.sum(1), mask.sum(1)), share
 

@@ -1,8 +1,10 @@
 """Songs to keys and key signatures, with a published model."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 from .embed import WindowWeights, tuned_features, window_batches
 from .tonality import PitchStatistics, Tonality
+
+STRETCH_SECONDS = 10.0  # as long as the sounds that the weights of `Tonality` were chosen on
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
     Raises:
         ValueError: more transpositions than the model has room for.
     """
-    return _turned_back(_answer_song(model, [input_features.to(model.device)], transpositions).by_shift)
+    song = answer_song(model, [input_features.to(model.device)], transpositions)
+    return _turned_back(song.means(song.weights))
 
 
 def _turned_back(profiles: dict[int, Tensor]) -> Tensor:
@@ -80,35 +85,85 @@ def _turned_back(profiles: dict[int, Tensor]) -> Tensor:
     return torch.stack([profile.roll(-shift) for shift, profile in profiles.items()]).mean(0)
 
 
-@dataclass(frozen=True)
-class _SongAnswers:
-    """What a model answers for a song, by transposition, and what tells whether the song has a key."""
+class KeyReading(NamedTuple):
+    """What a model says of a song, or of a stretch of it."""
 
-    by_shift: dict[int, Tensor]
+    profile: np.ndarray
+    signature: int
+    confidence: float
+    key: str | None
+
+
+@dataclass(frozen=True)
+class SongAnswers:
+    """What a model answers for the windows of a song, and what tells whether the song has a key.
+
+    Args:
+        shifts: transpositions.
+        answers: profiles or logits, (shifts, windows, values).
+        weights: of the windows, (windows,).
+        sounding: share of the song that is not silent.
+        hop_seconds: from the start of one window to that of the next.
+        shares: of each window that hold sound, (windows,).
+        window_frames: lengths of the windows, (windows,).
+        pitches: of all windows.
+    """
+
+    shifts: Sequence[int]
+    answers: Tensor
     weights: Tensor
     sounding: float
+    hop_seconds: float
+    shares: np.ndarray
+    window_frames: np.ndarray
     pitches: PitchStatistics | None
 
-    def estimate(
-        self, profile: np.ndarray, signature: int, confidence: float, key: str | None, cents: float, always: bool
-    ) -> KeyEstimate:
-        """Make the estimate: the key that the model names, unless the song has none and none is asked for then."""
+    def means(self, weights: Tensor) -> dict[int, Tensor]:
+        """Average over windows: by transposition, (values,)."""
+        return dict(zip(self.shifts, (self.answers * weights[:, None]).sum(1), strict=True))
+
+    def tonality(self, read: Callable[[dict[int, Tensor]], KeyReading], profile: np.ndarray) -> Tonality | None:
+        """Measure the song as a whole, and stretches of it: one that modulates has a key in each, and none as a whole.
+
+        Returns:
+            The clearer of the two: that of the whole, or of the median stretch. None of a silent song.
+        """
+        if not self.sounding:
+            return None
         assert self.pitches is not None
-        tonality = self.pitches.tonality(self.weights, profile) if self.sounding else None
+        length = math.ceil(STRETCH_SECONDS / self.hop_seconds)
+        stretches = []
+        for start in range(0, len(self.weights), length):
+            weights = torch.zeros_like(self.weights)
+            weights[start : start + length] = self.weights[start : start + length]
+            if weights.sum() * len(self.weights) >= 0.5 * length:  # half of a stretch that sounds all the time
+                weights /= weights.sum()
+                stretches.append(self.pitches.tonality(weights, read(self.means(weights)).profile))
+        whole = self.pitches.tonality(self.weights, profile)
+        stretches.sort(key=lambda tonality: tonality.log_odds)
+        median = stretches[(len(stretches) - 1) // 2] if stretches else whole
+        return max(whole, median, key=lambda tonality: tonality.log_odds)
+
+    def estimate(self, read: Callable[[dict[int, Tensor]], KeyReading], cents: float, always: bool) -> KeyEstimate:
+        """Make the estimate: the key that the model names, unless the song has none and none is asked for then."""
+        reading = read(self.means(self.weights))
+        tonality = self.tonality(read, reading.profile)
         reason = "silent" if tonality is None else tonality.reason
         if reason is not None and not always:
-            return KeyEstimate(None, profile, 0.0, None, reason, cents, tonality)
+            return KeyEstimate(None, reading.profile, 0.0, None, reason, cents, tonality)
+        profile, signature, confidence, key = reading
         return KeyEstimate(signature, profile, confidence, key, reason, cents, tonality)
 
 
 @torch.no_grad()
-def _answer_song(
+def answer_song(
     model: MT2ForPreTraining | MT2ForAudioClassification,
     pieces: Iterable[Tensor],
     transpositions: int,
     extractor: MT2FeatureExtractor | None = None,
-) -> _SongAnswers:
-    """Average what a model answers for the windows of a song, weighted by sound, in every transposition.
+    hop: int | None = None,
+) -> SongAnswers:
+    """Return what a model answers for the windows of a song, in every transposition.
 
     Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
     frames once, and what is kept of it are the answers.
@@ -118,9 +173,10 @@ def _answer_song(
         pieces: frames of the song that follow one another, each (frames, input_size), on the model's device.
         transpositions: semitones up and down.
         extractor: that made the frames; None leaves the statistics of pitches out.
+        hop: frames from the start of one window to that of the next (default: windows follow one another).
 
     Returns:
-        By transposition, float32 on the CPU: the mean profile, or the logits of the whole song.
+        Profiles, or logits, float32 on the CPU.
 
     Raises:
         ValueError: more transpositions than the model has room for.
@@ -130,9 +186,10 @@ def _answer_song(
         raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
     shifts = range(-transpositions, transpositions + 1)
     length = model.config.max_frames
+    hop = hop or length
     answers, loudness = [], WindowWeights(model.config)
     pitches = None if extractor is None else PitchStatistics(extractor, model.config)
-    for windows, mask in window_batches(pieces, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
+    for windows, mask in window_batches(pieces, length, hop, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
         batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
         answers.append(batch.float().cpu().unflatten(0, (len(shifts), len(windows))))
@@ -140,8 +197,9 @@ def _answer_song(
         if pitches is not None:
             pitches.add(windows, mask)
     weights, sounding = loudness.weights()
-    means = (torch.cat(answers, 1) * weights[:, None]).sum(1)
-    return _SongAnswers(dict(zip(shifts, means, strict=True)), weights, sounding, pitches)
+    seconds = hop / model.config.frame_rate
+    shares, frames = loudness.shares(), loudness.num_frames()
+    return SongAnswers(shifts, torch.cat(answers, 1), weights, sounding, seconds, shares, frames, pitches)
 
 
 def _answers(
@@ -178,9 +236,13 @@ def estimate_key(
     """
     calibration = key_calibration(model)
     pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
-    song = _answer_song(model, pieces, transpositions, extractor)
-    profile = rotate_to_c(_turned_back(song.by_shift), calibration).numpy()
-    return song.estimate(profile, int(profile.argmax()), float(profile.max()), None, cents, always)
+    song = answer_song(model, pieces, transpositions, extractor)
+
+    def read(profiles: dict[int, Tensor]) -> KeyReading:
+        profile = rotate_to_c(_turned_back(profiles), calibration).numpy()
+        return KeyReading(profile, int(profile.argmax()), float(profile.max()), None)
+
+    return song.estimate(read, cents, always)
 
 
 def classify_key(
@@ -207,20 +269,34 @@ def classify_key(
         ValueError: the model has other labels or no room for so many transpositions, or the audio cannot be used.
         FileNotFoundError: a path that does not exist.
     """
+    check_names_keys(model)
+    pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
+    read = partial(read_key, model)
+    return answer_song(model, pieces, transpositions, extractor).estimate(read, cents, always)
+
+
+def key_probabilities(model: MT2ForAudioClassification, logits: dict[int, Tensor]) -> Tensor:
+    """Turn logits of transposed music back: the mean probabilities of major and minor keys by pitch class, (2, 12).
+
+    Raises:
+        ValueError: the model has other labels.
+    """
     if not knows_keys(model.config):
         raise ValueError(f"this model does not name keys but {list(model.config.label2id or ())[:3]}, ...")
-    pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
-    song = _answer_song(model, pieces, transpositions, extractor)
     numbers: Any = model.config.label2id
     places = [numbers[label] for label in KEY_LABELS]  # major keys by pitch class, then minor ones
-    probabilities = torch.zeros(2, 12)
-    for shift, logits in song.by_shift.items():
-        probabilities += logits.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, dims=1) / len(song.by_shift)
+    turned = [values.softmax(-1)[places].unflatten(0, (2, 12)).roll(-shift, 1) for shift, values in logits.items()]
+    return torch.stack(turned).mean(0)
+
+
+def read_key(model: MT2ForAudioClassification, logits: dict[int, Tensor]) -> KeyReading:
+    """Name the likelier key of the likeliest signature; as `key_probabilities`, whose errors it raises."""
+    probabilities = key_probabilities(model, logits)
     major, minor = probabilities[0], probabilities[1].roll(3)  # by signature: A minor has that of C major
     profile = (major + minor).numpy()
     best = int(profile.argmax())
     place = best if major[best] >= minor[best] else 12 + (best + 9) % 12
-    return song.estimate(profile, best, float(max(major[best], minor[best])), KEY_LABELS[place], cents, always)
+    return KeyReading(profile, best, float(max(major[best], minor[best])), KEY_LABELS[place])
 
 
 def knows_keys(config: MT2Config) -> bool:
