@@ -59,8 +59,9 @@ def test_no_music_has_no_segments_with_keys(model):
         assert (segment.key, segment.camelot, segment.confidence) == (None, None, 0.0)
 
 
-def test_the_sequence_is_the_best_of_all(rng=np.random.default_rng(1)):
+def test_the_sequence_is_the_best_of_all():
     """Against every sequence there is, of four windows and three states."""
+    rng = np.random.default_rng(1)
     for change in (-0.1, -1.0, -5.0):
         scores = rng.standard_normal((4, 3))
         every = np.stack(np.meshgrid(*[range(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
