@@ -17,7 +17,7 @@ from mt2_music.music import correlate_with_keys
 
 PEAK = 1.5  # how much larger than both neighbours a constant-Q bin is that holds a pitch; a tone fills one to three
 # Log odds that a song has a key: these weights times the values of `Tonality`, in their order, plus the bias.
-WEIGHTS, BIAS = (6.218, 1.782, 17.98, 39.65), -67.2
+WEIGHTS, BIAS = (6.204, 1.745, 17.01, 40.33), -65.89
 MIN_PEAKS, MIN_PITCH_CLASSES = 0.3, 5.0  # below, this is the reason why there is no key
 
 
