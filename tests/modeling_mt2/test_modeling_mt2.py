@@ -130,7 +130,7 @@ def test_extras_know_neither_padding_nor_other_clips():
 
 
 def test_deviation_tells_windows_of_one_mean_apart_and_takes_stillness():
-    model = make(contrastive_deviation=True)
+    model = make(contrastive_deviation=True, mel_level=None)
     moving = features(1, 20)
     token = model.embeddings(moving, None, None, None)[:, 1]
     reversed_in_time = model.embeddings(moving.flip(1), None, None, None)[:, 1]

@@ -443,7 +443,7 @@ def test_zero_shot_keys_are_those_of_the_package(published):
     rule = ZeroShotKey(encoder)
     for tonic in (0, 5):
         fork = pitch_fork(tonic)
-        estimate = estimate_key(encoder.model, encoder.extractor, fork, RATE)
+        estimate = estimate_key(encoder.model, encoder.extractor, fork, RATE, always=True)
         embedding = rule.embed(fork)
         assert int(embedding.vectors["profile"].argmax()) == estimate.signature
         assert np.allclose(embedding.vectors["profile"], estimate.profile, atol=1e-6)
