@@ -23,6 +23,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs, can_retu
 
 from .configuration_mt2 import MT2Config
 
+INPUTS_OF_TEXT = ("input_ids", "inputs_embeds")  # PEFT passes them to every model, as None
 VARIANCE_FLOOR = 1e-6  # keeps the deviation of a constant differentiable
 WINDOWS_PER_CHUNK = 64  # windows encoded at once when a long input is cut up: bounds memory, changes no result
 
@@ -106,6 +107,8 @@ class MT2Embeddings(nn.Module):
     ) -> Tensor:
         cqt = self._crop(input_features, transposition)
         mel = input_features[:, :, -self.config.num_mel_bins :]
+        if self.config.mel_level is not None:
+            mel = _levelled(mel, attention_mask, self.config.mel_level)
         branches = {
             "equivariant": self.activation(self.cqt_projection(self.cqt_norm(cqt))),
             "contrastive": self.activation(self.mel_projection(self.mel_norm(mel))),
@@ -139,6 +142,13 @@ class MT2Embeddings(nn.Module):
         return input_features.gather(2, index[:, None].expand(-1, input_features.shape[1], -1))
 
 
+def _levelled(mel: Tensor, attention_mask: Tensor | None, level: float) -> Tensor:
+    """Shift the mel half of each window to one level; bands at their floor, 0, say nothing of it and stay."""
+    levels = mel.amax(2)
+    loudest = (levels if attention_mask is None else levels.masked_fill(~attention_mask.bool(), 0.0)).amax(1)
+    return torch.where(mel > 0, (mel + (level - loudest)[:, None, None]).clamp(min=0.0), mel)
+
+
 def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the frames that the mask keeps, (B, T, D) to (B, D); zero where it keeps none."""
     if mask is None:
@@ -146,6 +156,32 @@ def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     weights = mask.float()  # counts of frames do not fit into half precision
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
     return (tokens * weights.to(tokens.dtype)[:, :, None]).sum(dim=1)
+
+
+def frame_levels(input_features: Tensor, config: MT2Config) -> Tensor:
+    """Return the loudest mel band of every frame, (..., T, input_size) to (..., T); 1 is 100 dB."""
+    return input_features[..., -config.num_mel_bins :].amax(-1)
+
+
+def sounding_frames(levels: Tensor, config: MT2Config, attention_mask: Tensor | None = None) -> Tensor:
+    """Tell which frames hold sound: silent ones have no weight in class tokens, keys and song vectors.
+
+    A frame is silent if its loudest mel band lies more than `config.silence_range` below that of the loudest frame of
+    its clip, 45 dB as published, or below `config.silence_floor`, about where 16-bit dither is.
+
+    Args:
+        levels: of `frame_levels`, (B, T), of whole recordings or of windows.
+        config: of the model.
+        attention_mask: (B, T), 1 for frames of the clip and 0 for padding; None when nothing is padded.
+
+    Returns:
+        True where a frame of the clip holds sound, (B, T).
+    """
+    valid = torch.ones_like(levels, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    if config.silence_range is None:
+        return valid
+    loudest = levels.masked_fill(~valid, 0.0).amax(1, keepdim=True)
+    return valid & (levels >= (loudest - config.silence_range).clamp(min=config.silence_floor))
 
 
 def eager_attention_forward(
@@ -253,6 +289,14 @@ class MT2PreTrainedModel(PreTrainedModel):
     # A checkpoint of one head is a good start for another; its own head is no error then.
     _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum)_head\.|^classifier\."]
 
+    def freeze_feature_encoder(self) -> None:
+        """Keep what turns spectrogram frames into tokens, `MT2Embeddings`, from being trained."""
+        self.base_model.embeddings.requires_grad_(False)  # type: ignore[union-attr, operator]
+
+    def freeze_base_model(self) -> None:
+        """Keep the encoder from being trained, so that only heads are."""
+        self.base_model.requires_grad_(False)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Start every parameter and buffer of one module.
@@ -310,17 +354,18 @@ class MT2Model(MT2PreTrainedModel):
                 backend may need.
 
         Returns:
-            Class tokens of a long input are means over its windows, weighted with their numbers of valid frames.
+            Nothing attends to frames that are silent beside the loudest of their window (see `sounding_frames`). Class
+            tokens of a long input are means over its windows, weighted with their numbers of frames that are not
+            silent beside the loudest of the clip.
 
         Raises:
             ValueError: shapes that do not fit the config or each other, or a transposition out of range.
         """
+        options: dict[str, Any] = {name: value for name, value in kwargs.items() if name not in INPUTS_OF_TEXT}
         self._check(input_features, attention_mask, kwargs)
-        options: dict[str, Any] = dict(kwargs)
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name) is None:
                 options[name] = getattr(self.config, name)
-        input_features = input_features.to(self.embeddings.position_embeddings.dtype)
         num_windows = math.ceil(input_features.shape[1] / self.config.max_frames)
         encode = self._encode if num_windows == 1 else self._encode_windows
         states, attentions = encode(input_features, attention_mask, transposition, mel_mask, **options)
@@ -336,7 +381,10 @@ class MT2Model(MT2PreTrainedModel):
         )
 
     def _check(self, input_features: Tensor, attention_mask: Tensor | None, kwargs: Any) -> None:
-        unknown = set(kwargs) - set(TransformersKwargs.__annotations__)
+        text = [name for name in INPUTS_OF_TEXT if kwargs.get(name) is not None]
+        if text:
+            raise TypeError(f"forward() takes spectrogram frames, as input_features, and no {text[0]}")
+        unknown = set(kwargs) - set(TransformersKwargs.__annotations__) - set(INPUTS_OF_TEXT)
         if unknown:
             raise TypeError(f"forward() got an unexpected argument {', '.join(sorted(unknown))}")
         shape = tuple(input_features.shape)
@@ -355,12 +403,16 @@ class MT2Model(MT2PreTrainedModel):
         output_hidden_states: bool,
         **kwargs: Any,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Encode clips of at most one window.
+        """Encode clips of at most one window; nothing attends to their silent frames.
 
         Returns:
             States (B, C + T, D), last of them the normalised output and, where hidden states are asked for, before it
             the embeddings and the output of every layer; and attentions.
         """
+        if self.config.silence_range is not None:
+            levels = frame_levels(input_features, self.config)
+            attention_mask = sounding_frames(levels, self.config, attention_mask)
+        input_features = input_features.to(self.embeddings.position_embeddings.dtype)
         hidden_states = self.embeddings(input_features, attention_mask, transposition, mel_mask)
         mask = self._attention_mask(hidden_states, attention_mask, output_attentions)
         states, attentions = [hidden_states], []
@@ -425,8 +477,10 @@ class MT2Model(MT2PreTrainedModel):
 
         states = [scatter(pieces) for pieces in zip(*(states for states, _ in chunks), strict=True)]
         num_tokens = len(self.config.class_tokens)
-        weights = mask.reshape(batch, num_windows, -1).sum(2).float()
-        weights = (weights / weights.sum(1, keepdim=True).clamp(min=1)).to(input_features.dtype)[:, :, None, None]
+        sounding = sounding_frames(frame_levels(input_features, self.config), self.config, attention_mask)
+        sounding = nn.functional.pad(sounding, (0, padding)).reshape(batch, num_windows, -1)
+        weights = window_weights(sounding.sum(2), mask.reshape(batch, num_windows, -1).sum(2))
+        weights = weights.to(states[0].dtype)[:, :, None, None]
         joined = []
         for state in states:
             by_window = state.unflatten(0, (batch, num_windows))  # (B, W, C + frames, D)
@@ -435,6 +489,40 @@ class MT2Model(MT2PreTrainedModel):
         if not kwargs["output_attentions"]:
             return joined, []
         return joined, [scatter(pieces) for pieces in zip(*(weights for _, weights in chunks), strict=True)]
+
+
+def window_weights(sounding: Tensor, valid: Tensor) -> Tensor:
+    """Weigh the windows of a recording by their frames that hold sound; of a silent recording, by all their frames.
+
+    Args:
+        sounding: frames of each window that are not silent beside the loudest of the recording, (..., W).
+        valid: frames of each window, (..., W).
+
+    Returns:
+        float32 (..., W); sums to 1, or is 0 where there is no frame at all.
+    """
+    counts = torch.where(sounding.sum(-1, keepdim=True) > 0, sounding, valid).float()
+    return counts / counts.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _mean_over_sound(tokens: Tensor, levels: Tensor, config: MT2Config, attention_mask: Tensor | None) -> Tensor:
+    """Mean of frame tokens, (B, T, D) to (B, D): over the frames of each window that hold sound, then over windows."""
+    batch, num_frames, _ = tokens.shape
+    num_windows = math.ceil(num_frames / config.max_frames)
+    length = min(num_frames, config.max_frames)
+    valid = torch.ones_like(levels, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    sounding = sounding_frames(levels, config, valid)  # beside the loudest frame of the clip
+
+    def cut(values: Tensor) -> Tensor:
+        padding = num_windows * length - num_frames
+        padded = nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, padding))
+        return padded.unflatten(1, (num_windows, length))
+
+    levels, valid, sounding = cut(levels), cut(valid), cut(sounding)
+    here = sounding_frames(levels.flatten(0, 1), config, valid.flatten(0, 1))  # beside that of the window
+    means = _masked_mean(cut(tokens).flatten(0, 1), here).unflatten(0, (batch, num_windows))
+    weights = window_weights(sounding.sum(2), valid.sum(2)).to(tokens.dtype)
+    return (means * weights[:, :, None]).sum(1)
 
 
 class MT2KeyHead(nn.Module):
@@ -695,6 +783,12 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         return outputs
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over rows (N, C) that have a label, (N,), which is not -100; 0 where none has."""
+    losses = nn.functional.cross_entropy(logits, labels, reduction="sum")
+    return losses / (labels != -100).sum().clamp(min=1)
+
+
 class MT2ForAudioClassification(MT2PreTrainedModel):
     """MT2 with a linear layer over one embedding of the clip: one label, several labels, or numbers."""
 
@@ -719,8 +813,9 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
         Args:
             input_features: (B, T, input_size) from `MT2FeatureExtractor`.
             attention_mask: (B, T), 1 for frames of the clip and 0 for padding.
-            labels: (B,) class indices for one label of many; (B, num_labels) float 0 or 1 for several labels; floats
-                for regression. `config.problem_type` decides; when it is None the first labels set it.
+            labels: (B,) class indices for one label of many, -100 where there is none; (B, num_labels) float 0 or 1
+                for several labels; floats for regression. `config.problem_type` decides; when it is None the first
+                labels set it.
             kwargs: `output_hidden_states`, `output_attentions` (computed with eager attention), and what an attention
                 backend may need.
 
@@ -728,7 +823,8 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             `logits` (B, num_labels), and with labels their mean `loss`.
         """
         encoded = self.mt2(input_features, attention_mask, **kwargs)
-        logits = self.classifier(self.dropout(self._pool(encoded, attention_mask)))
+        levels = frame_levels(input_features, self.config)
+        logits = self.classifier(self.dropout(self._pool(encoded, levels, attention_mask)))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,
@@ -736,9 +832,9 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             attentions=encoded.attentions,
         )
 
-    def _pool(self, encoded: dict[str, Tensor], attention_mask: Tensor | None) -> Tensor:
+    def _pool(self, encoded: dict[str, Tensor], levels: Tensor, attention_mask: Tensor | None) -> Tensor:
         if self.config.pooling == "frames":
-            return _masked_mean(encoded["last_hidden_state"], attention_mask)
+            return _mean_over_sound(encoded["last_hidden_state"], levels, self.config, attention_mask)
         if self.config.pooling == "mean":
             return encoded["pooler_output"]
         if self.config.pooling == "concat":
@@ -758,7 +854,7 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
             return nn.functional.mse_loss(logits, labels.float().view_as(logits))
         if self.config.problem_type == "multi_label_classification":
             return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
-        return nn.functional.cross_entropy(logits, labels.view(-1))
+        return _cross_entropy(logits, labels.view(-1))
 
 
 class MT2ForAudioFrameClassification(MT2PreTrainedModel):
@@ -805,8 +901,9 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
     def _loss(logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
         valid = torch.ones_like(logits[..., 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         if labels.is_floating_point():
-            return nn.functional.binary_cross_entropy_with_logits(logits[valid], labels[valid])
-        return nn.functional.cross_entropy(logits[valid], labels[valid])
+            losses = nn.functional.binary_cross_entropy_with_logits(logits[valid], labels[valid], reduction="none")
+            return losses.sum() / max(1, losses.numel())
+        return _cross_entropy(logits[valid], labels[valid])
 
 
 __all__ = [

@@ -108,7 +108,7 @@ class MT2Embeddings(nn.Module):
         cqt = self._crop(input_features, transposition)
         mel = input_features[:, :, -self.config.num_mel_bins :]
         if self.config.mel_level is not None:
-            mel = self._levelled(mel, attention_mask)
+            mel = _levelled(mel, attention_mask, self.config.mel_level)
         branches = {
             "equivariant": self.activation(self.cqt_projection(self.cqt_norm(cqt))),
             "contrastive": self.activation(self.mel_projection(self.mel_norm(mel))),
@@ -126,13 +126,6 @@ class MT2Embeddings(nn.Module):
         )  # (B, C + T, D)
         return self.dropout(embeddings + self.position_embeddings[:, : embeddings.shape[1]])
 
-    def _levelled(self, mel: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Shift the mel half of each window to one level; bands at their floor, 0, say nothing of it and stay."""
-        levels = mel.amax(2)
-        loudest = (levels if attention_mask is None else levels.masked_fill(~attention_mask.bool(), 0.0)).amax(1)
-        shift = self.config.mel_level - loudest
-        return torch.where(mel > 0, (mel + shift[:, None, None]).clamp(min=0.0), mel)
-
     def _crop(self, input_features: Tensor, transposition: Tensor | int | None) -> Tensor:
         """Take the bins the encoder sees; a crop that starts one bin lower shows the music one bin higher."""
         num_bins, first = self.config.num_cqt_bins, self.config.cqt_offset
@@ -147,6 +140,13 @@ class MT2Embeddings(nn.Module):
             )
         index = starts[:, None] + torch.arange(num_bins, device=starts.device)
         return input_features.gather(2, index[:, None].expand(-1, input_features.shape[1], -1))
+
+
+def _levelled(mel: Tensor, attention_mask: Tensor | None, level: float) -> Tensor:
+    """Shift the mel half of each window to one level; bands at their floor, 0, say nothing of it and stay."""
+    levels = mel.amax(2)
+    loudest = (levels if attention_mask is None else levels.masked_fill(~attention_mask.bool(), 0.0)).amax(1)
+    return torch.where(mel > 0, (mel + (level - loudest)[:, None, None]).clamp(min=0.0), mel)
 
 
 def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:

@@ -42,6 +42,13 @@ class MT2Config(PreTrainedConfig):
     num_transposition_bins: int = 15  # further bins in the input, room to shift those 84
     bins_per_octave: int = 12
     num_mel_bins: int = 128
+    # ours: frames whose loudest mel band lies further below that of the recording's loudest frame, or below the floor,
+    # are silent: they have no weight. In units of the mel half, of which 1 is 100 dB; None: every frame counts.
+    silence_range: float | None = 0.45
+    silence_floor: float = 0.15
+    # ours: the mel half of a window is shifted so that its loudest band lies here, in the same units, and what lay at
+    # its floor stays there: so levels change nothing. None: as it is.
+    mel_level: float | None = 0.8
 
     class_tokens: list[str] | tuple[str, ...] = CLASS_TOKENS  # one of them alone is the paper's single-token baseline
     projection_size: int = 128  # ours; the paper does not say how its contrastive token is projected
@@ -64,7 +71,10 @@ class MT2Config(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Check that the values fit together."""
         for name in kwargs:  # transformers keeps any name that it does not know, so a misspelt one would do nothing
-            meant = difflib.get_close_matches(name, type(self).__annotations__, n=1, cutoff=0.8)
+            settings = list(type(self).__annotations__)
+            meant = difflib.get_close_matches(name, settings, n=1, cutoff=0.8)
+            # Of other models, such as "num_layers" or "attention_dropout": the same words, or some of them.
+            meant = meant or [setting for setting in settings if set(name.split("_")) <= set(setting.split("_"))]
             if meant and name not in dir(PreTrainedConfig):
                 logger.warning(
                     "MT2Config has no setting %r, which is kept without effect; did you mean %r?", name, meant[0]
@@ -114,6 +124,8 @@ class MT2Config(PreTrainedConfig):
             raise ValueError(
                 f"bins_per_octave must be 12, got {self.bins_per_octave}: a profile has 12 key signatures"
             )
+        if self.silence_range is not None and self.silence_range <= 0:
+            raise ValueError(f"silence_range must be None or above 0, got {self.silence_range}")
         if self.key_calibration is not None and not 0 <= self.key_calibration < 12:
             raise ValueError(f"key_calibration must be None or from 0 to below 12 fifths, got {self.key_calibration}")
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
@@ -121,11 +133,12 @@ class MT2Config(PreTrainedConfig):
 
     @classmethod
     def paper(cls, **kwargs: Any) -> "MT2Config":
-        """Return the architecture as published: ordinary initialisation, plain softmax over the 12 logits.
+        """Return the architecture as published: ordinary initialisation, plain softmax, every frame counts.
 
         Give the feature extractor `cqt_scale="decibel"` with it.
         """
-        return cls(**{"chroma_init": False, "center_profile": False, "profile_gain": 1.0, **kwargs})
+        published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0}
+        return cls(**{**published, "silence_range": None, "mel_level": None, **kwargs})
 
     @property
     def input_size(self) -> int:

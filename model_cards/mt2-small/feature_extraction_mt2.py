@@ -10,10 +10,9 @@ Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands.
 import importlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from torch import Tensor
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-MAX_CHANNELS = 8  # an axis longer than this is taken for time
+MAX_CHANNELS = 64  # more are no channels, and fewer samples are no clip
+MIN_SHARE_LEFT = 0.05  # of the power of channels, in their mean; below, they cancel each other
 FRAMES_PER_CHUNK = 8192  # bounds the memory of the front end at about 150 MB whatever the length
 FRAMES_PER_CHUNK_ON_GPU = 65536  # there small chunks cost more than their arithmetic
 
@@ -39,52 +39,61 @@ def _require(package: str, purpose: str) -> Any:
         raise ImportError(f"{purpose} needs the package {package}: run `pip install {package}`") from error
 
 
-@contextmanager
-def open_audio(file: Any) -> Iterator[Any]:
-    """Open a sound file with libsndfile, and say by name what is wrong with one that cannot be read.
+def read_file(file: Any) -> tuple[np.ndarray, int]:
+    """Decode a sound file with libsndfile.
 
     Args:
         file: path, or binary file object, of wav, flac, ogg or mp3 audio.
 
     Returns:
-        A `soundfile.SoundFile`, closed at the end of the `with` block.
+        Mono float32 samples of shape (samples,), and their sampling rate in hertz.
 
     Raises:
-        ValueError: the file cannot be opened or, inside the block, decoded; the message names it.
+        ValueError: it cannot be read, or breaks off; the message names it.
         FileNotFoundError: there is no such file.
         ImportError: soundfile is not installed.
     """
     soundfile = _require("soundfile", "reading sound files")
-    name = os.fspath(file) if isinstance(file, str | os.PathLike) else "audio bytes"
-    if isinstance(file, str | os.PathLike) and not Path(file).is_file():
-        if Path(file).exists():
-            raise ValueError(f"{name} is not a file")
-        raise FileNotFoundError(f"no such file: {name}")
+    if isinstance(file, str | os.PathLike):
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"no such file: {os.fspath(file)}")
+        if not os.path.isfile(file):
+            raise ValueError(f"{os.fspath(file)} is not a file")
+        with open(file, "rb") as opened:  # given a path, libsndfile looks at its neighbours too
+            return read_file(opened)
+    name = getattr(file, "name", "audio bytes")
     try:
         with soundfile.SoundFile(file) as sound:
-            yield sound
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: headerless, such as .raw
+            samples = sound.read(dtype="float32", always_2d=True)
+            if len(samples) < sound.frames:
+                raise ValueError(f"{name} breaks off: {len(samples)} of {sound.frames} samples are there")
+            return mix_down(samples), sound.samplerate
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
 
-def read_audio(file: Any, start: int = 0, num_samples: int = -1) -> tuple[np.ndarray, int]:
-    """Decode a sound file, or the part of it that starts at sample `start`.
+class AudioWarning(UserWarning):
+    """Something about a sound that is used all the same, for people to know."""
 
-    Args:
-        file: as for `open_audio`, whose errors it raises.
-        start: first sample to read, at the file's own rate.
-        num_samples: how many to read; -1 for all that follow.
 
-    Returns:
-        The samples, float32 of shape (samples, channels), and the file's sampling rate in hertz.
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """Mix the channels of decoded samples, (samples, channels), to one: (samples,).
+
+    That is their mean. Where it nearly cancels, because a channel is inverted, it is the loudest channel, and a
+    warning says so: the mean's power is below a twentieth of that of channels that have nothing in common.
     """
-    with open_audio(file) as sound:
-        if start:
-            sound.seek(start)
-        return sound.read(num_samples, dtype="float32", always_2d=True), sound.samplerate
+    mean = samples.mean(axis=1)
+    if samples.shape[1] == 1 or not len(samples):
+        return mean
+    powers = np.square(samples, dtype=np.float32).mean(axis=0)
+    if not float(np.square(mean).mean()) * samples.shape[1] < MIN_SHARE_LEFT * float(powers.mean()):
+        return mean
+    note = "the channels cancel each other, as when one is inverted: the loudest one is used"
+    warnings.warn(note, AudioWarning, stacklevel=2)
+    return samples[:, int(powers.argmax())]
 
 
-def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """Resample a mono float32 waveform of shape (samples,) with soxr's high quality setting."""
     if from_rate == to_rate:
         return waveform
@@ -93,42 +102,18 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
-def read_blocks(file: Any, sampling_rate: int, block_seconds: float = 30.0) -> Iterator[np.ndarray]:
-    """Decode a sound file of any length bit by bit, in bounded memory.
+def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:
+    """Bring samples of any usual type to one float32 channel with full scale at 1.
 
     Args:
-        file: as for `open_audio`, whose errors it raises.
-        sampling_rate: of the result, in hertz.
-        block_seconds: how much is decoded at a time.
-
-    Returns:
-        Mono float32 blocks that follow one another without a seam, the file as `resample` gives it.
-    """
-    with open_audio(file) as sound:
-        rate = sound.samplerate
-        resampler = None
-        if rate != sampling_rate:
-            soxr = _require("soxr", f"resampling from {rate} to {sampling_rate} Hz")
-            resampler = soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32", quality="HQ")
-        while len(block := sound.read(max(1, int(block_seconds * rate)), dtype="float32", always_2d=True)):
-            mono = block.mean(axis=1)
-            yield mono if resampler is None else resampler.resample_chunk(mono)
-        if resampler is not None:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def to_mono(audio: np.ndarray) -> np.ndarray:
-    """Bring samples of any usual type and channel layout to one float32 channel with full scale at 1.
-
-    Args:
-        audio: (samples,), (channels, samples) or (samples, channels); float, or integers of 8 (unsigned), 16 or
-            32 bits. The shorter axis holds the channels, at most `MAX_CHANNELS` of them, and they are averaged.
+        audio: (samples,), or with channels, which are averaged; float, or integers of 8 (unsigned), 16 or 32 bits.
+        channel_axis: which of two axes holds the channels.
 
     Returns:
         float32 of shape (samples,).
 
     Raises:
-        ValueError: empty, NaN or infinite samples, an unknown sample type, or a layout that could be read both ways.
+        ValueError: empty, NaN or infinite samples, an unknown sample type, or more than two axes.
     """
     if audio.size == 0:
         raise ValueError("the audio is empty")
@@ -140,26 +125,68 @@ def to_mono(audio: np.ndarray) -> np.ndarray:
         raise ValueError(f"samples of type {audio.dtype} are not audio: expected float, int16, int32 or uint8")
     audio = audio.astype(np.float32)
     if audio.ndim == 2:
-        audio = audio.mean(axis=_channel_axis(audio.shape))
+        audio = mix_down(np.moveaxis(audio, channel_axis, 1))
     elif audio.ndim != 1:
-        raise ValueError(
-            f"audio of shape {audio.shape} has {audio.ndim} axes: expected (samples,), (channels, samples) or "
-            "(samples, channels); pass several clips as a list"
-        )
+        raise ValueError(f"a clip has one axis, or a second one for channels; got {audio.ndim} axes, {audio.shape}")
     if not np.isfinite(audio).all():
         raise ValueError("the audio contains NaN or infinite samples")
     return audio
 
 
-def _channel_axis(shape: tuple[int, ...]) -> int:
-    ones = [axis for axis in (0, 1) if shape[axis] == 1]
-    short = ones if len(ones) == 1 else [axis for axis in (0, 1) if shape[axis] <= MAX_CHANNELS]
-    if len(short) == 1:
-        return short[0]
-    raise ValueError(
-        f"ambiguous channel layout {shape}: exactly one axis must be at most {MAX_CHANNELS} long and hold the "
-        "channels; pass several clips as a list of one-dimensional arrays"
+def as_clips(audio: Any, channel_axis: int | None = None) -> list[Any] | None:
+    """Return the clips of a list, or of an array of two axes; or None where `audio` is one clip.
+
+    Args:
+        audio: as for `MT2FeatureExtractor`.
+        channel_axis: which axis of an array holds channels; it is one clip then.
+
+    Raises:
+        ValueError: an array that would be a batch of clips shorter than any, as those of samples by channels are.
+    """
+    if isinstance(audio, np.ndarray | Tensor):
+        if audio.ndim != 2 or channel_axis is not None:
+            return None
+        if _has_channels_last(tuple(audio.shape)):
+            raise ValueError(_two_axes(tuple(audio.shape)))
+        return list(audio)
+    if not isinstance(audio, Sequence) or isinstance(audio, str | bytes | bytearray | memoryview):
+        return None
+    return None if len(audio) and isinstance(audio[0], Real) else list(audio)
+
+
+def _has_channels_last(shape: tuple[int, ...]) -> bool:
+    return shape[0] > shape[1] and shape[1] <= MAX_CHANNELS
+
+
+def _two_axes(shape: tuple[int, ...]) -> str:
+    last = _has_channels_last(shape)
+    count, samples = (shape[1], "samples.T") if last else (shape[0], "samples")
+    return (
+        f"an array of shape {shape} is {shape[0]} clips of {shape[1]} samples, as in every transformers feature "
+        f'extractor; one clip of {count} channels is {{"array": {samples}, "sampling_rate": rate}}, or, for the '
+        f"feature extractor, the array with channel_axis={int(last)}"
     )
+
+
+def _single_clip(samples: np.ndarray, channel_axis: int | None) -> tuple[np.ndarray, int]:
+    """Return one clip and which of its axes holds the channels, if it has two.
+
+    Raises:
+        ValueError: which axis it is, is not known, or it cannot be the one that was named.
+    """
+    if samples.ndim != 2:
+        return samples, 0
+    if channel_axis is None:
+        if 1 not in samples.shape:
+            raise ValueError(f"one clip is expected: {_two_axes(samples.shape)}")
+        return samples.reshape(-1), 0
+    if not -2 <= channel_axis <= 1:
+        raise ValueError(f"channel_axis must be 0 or 1, got {channel_axis}")
+    axis = channel_axis % 2
+    if samples.shape[axis] > MAX_CHANNELS:
+        advice = "give its transpose" if samples.shape[1 - axis] <= MAX_CHANNELS else "several clips are a list"
+        raise ValueError(f"a clip of shape {samples.shape} would have {samples.shape[axis]} channels: {advice}")
+    return samples, axis
 
 
 def cqt_kernels(
@@ -237,6 +264,7 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_features", "attention_mask"]
+    read_file = staticmethod(read_file)  # the package puts a decoder of more formats here
 
     def __init__(
         self,
@@ -303,43 +331,56 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         self,
         audio: Any,
         sampling_rate: int | None = None,
-        padding: bool | str = True,
+        padding: bool | str | None = None,
         max_length: int | None = None,
         truncation: bool = False,
         pad_to_multiple_of: int | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
         device: str | torch.device = "cpu",
+        channel_axis: int | None = None,
     ) -> BatchFeature:
-        """Compute the frames of one clip or of a list of clips.
+        """Compute the frames of one clip or of several.
 
         Args:
-            audio: one clip, or a list of them. A clip is a path; an array, tensor or list of samples shaped (n,),
-                (channels, n) or (n, channels); or a `datasets` audio dict, with {"array", "sampling_rate"} or with
-                {"bytes", "path"}. Note that a two-dimensional array is one clip with channels, never a batch.
+            audio: one clip, a list of clips, or a batch of mono clips of one length as an array or tensor (clips,
+                samples), as for every transformers feature extractor of audio. A clip is a path, the bytes of a sound
+                file, or an open one; samples (samples,) as an array, tensor or list; or a `datasets` audio dict, with
+                {"array", "sampling_rate"}, the array (samples,) or (channels, samples), or with {"bytes", "path"}.
             sampling_rate: rate of the given samples in hertz; needed for arrays, known for files and dicts.
-            padding, max_length, truncation, pad_to_multiple_of: as in every transformers feature extractor, in
-                frames. By default clips are padded to the longest and nothing is cut.
+            padding: as in every transformers feature extractor; by default clips are padded to the longest where
+                tensors are returned, and otherwise left as long as they are, for a collator to pad.
+            max_length: with `truncation`, longer clips are cut to so many samples at the extractor's own rate; with
+                padding="max_length", shorter ones are padded to their frames.
+            truncation: cut clips to `max_length`.
+            pad_to_multiple_of: in frames.
             return_attention_mask: False leaves the mask out.
-            return_tensors: "pt" or "np"; without it, numpy arrays in a list when padding is off.
+            return_tensors: "pt" or "np"; without it, numpy arrays in a list when clips are not padded.
             device: where to compute; the result comes back to the CPU.
+            channel_axis: which axis of arrays with two holds the channels: 1 for what soundfile reads, 0 for what
+                torchaudio and librosa do. Such an array is one clip.
 
         Returns:
             `input_features`, float32 (clips, frames, num_cqt_bins + num_mel_bins), and `attention_mask`, (clips,
             frames), 1 where a frame belongs to the clip.
 
         Raises:
-            ValueError: no or contradictory sampling rate, empty audio, NaN or infinite samples, an ambiguous channel
-                layout, an unreadable file. In a list, the message says which clip.
+            ValueError: no or contradictory sampling rate, empty audio, NaN or infinite samples, channels where none
+                are expected, an unreadable file, or no audio at all. In a list, the message says which clip.
             FileNotFoundError: a path that does not exist.
         """
-        clips = list(audio) if _is_list_of_clips(audio) else [audio]
+        clips = as_clips(audio, channel_axis)
+        if clips is None:
+            clips = [audio]
         if not clips:
             raise ValueError("no audio given: the list of clips is empty")
+        if max_length is not None and max_length < self.hop_length:
+            raise ValueError(f"max_length counts samples, and {max_length} are less than a frame ({self.hop_length})")
         waveforms = []
         for index, clip in enumerate(clips):
             try:
-                waveforms.append(self.load(clip, sampling_rate))
+                waveform = self.load(clip, sampling_rate, channel_axis)
+                waveforms.append(waveform[:max_length] if truncation else waveform)
             except ValueError as error:
                 raise ValueError(f"clip {index}: {error}" if len(clips) > 1 else str(error)) from error
         features: list[Any] = [None] * len(waveforms)
@@ -351,18 +392,26 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
                 if not np.isfinite(frames).all():
                     raise ValueError(f"clip {index}: samples are too large, up to {abs(waveforms[index]).max():g}")
                 features[index] = frames
-        return self.pad(
+        if padding is None:
+            padding = return_tensors is not None
+        batch = self.pad(
             BatchFeature({"input_features": features}),
             padding=padding,
-            max_length=max_length,
+            max_length=None if max_length is None else self.num_frames(max_length),
             truncation=truncation,
             pad_to_multiple_of=pad_to_multiple_of,
             return_attention_mask=return_attention_mask,
             return_tensors=return_tensors,
         )
+        if return_tensors is None and padding in (False, "do_not_pad"):  # not arrays of arrays, which Arrow refuses
+            return BatchFeature({name: list(values) for name, values in batch.items()})
+        return batch
 
-    def load(self, clip: Any, sampling_rate: int | None = None) -> np.ndarray:
+    def load(self, clip: Any, sampling_rate: int | None = None, channel_axis: int | None = None) -> np.ndarray:
         """Bring one clip, in any form `__call__` takes, to a mono float32 waveform at the extractor's own rate.
+
+        Args:
+            clip, sampling_rate, channel_axis: as for `__call__`.
 
         Returns:
             float32 of shape (samples,), at least one sample.
@@ -372,11 +421,17 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         """
         known_rate = None
         if isinstance(clip, str | os.PathLike):
-            samples, known_rate = _read_mono(clip)
+            samples, known_rate = self.read_file(clip)
+        elif isinstance(clip, bytes | bytearray | memoryview):
+            samples, known_rate = self.read_file(io.BytesIO(clip))
+        elif hasattr(clip, "read"):
+            samples, known_rate = self.read_file(clip)
         elif isinstance(clip, dict) or hasattr(clip, "get_all_samples"):  # a torchcodec decoder answers like a dict
             samples, known_rate = self._load_dict(clip)
+            channel_axis = 0 if channel_axis is None else channel_axis  # of `datasets` and torchcodec
         else:
             samples = clip
+        samples, channel_axis = _single_clip(_as_array(samples), channel_axis)
         if known_rate is not None and sampling_rate not in (None, known_rate):
             raise ValueError(f"sampling_rate={sampling_rate} was given, but the audio says {known_rate}")
         rate = known_rate if known_rate is not None else sampling_rate
@@ -384,25 +439,24 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("sampling_rate is missing: samples alone do not say how fast they are to be played")
         if isinstance(rate, bool) or not isinstance(rate, Real) or rate <= 0 or rate % 1 != 0:
             raise ValueError(f"sampling_rate must be a whole number of hertz above 0, got {rate!r}")
-        if isinstance(samples, Tensor):
-            samples = samples.detach().cpu()
-            samples = (samples.float() if samples.is_floating_point() else samples).numpy()
         try:
-            return resample(to_mono(np.asarray(samples)), int(rate), self.sampling_rate)
+            return resample(to_mono(samples, channel_axis), int(rate), self.sampling_rate)
         except ValueError as error:
             raise ValueError(f"{clip}: {error}" if isinstance(clip, str | os.PathLike) else str(error)) from error
 
     def _load_dict(self, clip: Any) -> tuple[Any, int | None]:
-        if not isinstance(clip, dict):
-            return clip["array"], clip["sampling_rate"]
+        if not isinstance(clip, dict):  # a decoder of torchcodec
+            decoded = clip.get_all_samples()
+            return decoded.data, decoded.sample_rate
         for key in ("array", "raw"):
             if clip.get(key) is not None:
                 return clip[key], clip.get("sampling_rate")
         if clip.get("bytes") is not None:
-            return _read_mono(io.BytesIO(clip["bytes"]))
+            return self.read_file(io.BytesIO(clip["bytes"]))
         if clip.get("path") is not None:
-            return _read_mono(clip["path"])
-        raise ValueError(f'an audio dict needs "array", "bytes" or "path", got {sorted(clip)}')
+            return self.read_file(clip["path"])
+        held = ", ".join(f"{key!r}: {value!r:.40}" for key, value in clip.items())
+        raise ValueError(f'an audio dict needs "array", "bytes" or "path", got {{{held}}}')
 
     @torch.no_grad()
     def extract(self, waveforms: Tensor) -> Tensor:
@@ -478,15 +532,30 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         return {**self.__dict__, "_constants": {}}
 
 
-def _read_mono(file: Any) -> tuple[np.ndarray, int]:
-    samples, rate = read_audio(file)
-    return samples.mean(axis=1), rate  # a decoder knows which axis holds the channels
+def _as_array(samples: Any) -> np.ndarray:
+    """Return samples as an array of numbers.
 
-
-def _is_list_of_clips(audio: Any) -> bool:
-    if not isinstance(audio, Sequence) or isinstance(audio, str):
-        return False
-    return not (len(audio) and isinstance(audio[0], Real))
+    Raises:
+        ValueError: they are none; the message says what came, and what is taken.
+    """
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        return (samples.float() if samples.is_floating_point() else samples).numpy()
+    try:
+        array = np.asarray(samples)
+    except (ValueError, TypeError):  # lists of several lengths
+        array = np.empty(0, object)
+    if array.ndim and array.dtype.kind not in "OSUVMm":
+        return array
+    got = (
+        repr(samples)
+        if samples is None or isinstance(samples, Real)
+        else f"an object of type {type(samples).__name__}"
+    )
+    raise ValueError(
+        f"{got} is not audio: a clip is a path, the bytes of a sound file or an open one, samples, or a dict with "
+        '"array", "bytes" or "path"; several clips are a list, such as list(paths)'
+    )
 
 
 __all__ = ["MT2FeatureExtractor"]

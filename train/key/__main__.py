@@ -18,7 +18,7 @@ from mt2_music.interrupts import command
 from mt2_music.loading import find_model, load_extractor, load_model
 from mt2_music.train.publish.facts import FACTS_FILE, read_json
 from mt2_music.train.publish.folder import check_target, write_folder
-from mt2_music.train.publish.key_layer import READOUTS, fit_keys, with_keys
+from mt2_music.train.publish.key_layer import FITTED_ON, READOUTS, fit_keys, with_keys
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             "weights_license": arguments.weights_license,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
             "base": Path(arguments.model).name,
+            "pieces": FITTED_ON,
             "readout": READOUTS[pooling],
             "validation": f"{100 * probe.validation:.1f} %",
         }

@@ -93,6 +93,7 @@ def fill_card(folder: Path) -> str:
         mistakes=_mistakes(folder),
         pictures=_pictures(folder),
         version=facts.get("package_version", ""),
+        pieces=facts.get("pieces", "the training pieces of a rendered corpus"),
         **{field: facts.get(field, "") for field in ("readout", "validation", "base")},
     )
 

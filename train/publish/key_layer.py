@@ -31,6 +31,10 @@ READOUTS = {name: "concatenation" if name == "concat" else name for name in POOL
 # register, as well as pieces of plain tones, which no SoundFont plays.
 TRANSPOSITIONS, VIEWS_PER_PIECE = tuple(shift for shift in range(-6, 7) if shift), 2
 NUM_PLAIN_PIECES, PLAIN_SECONDS = 320, 15.0
+FITTED_ON = (
+    f"the training pieces of a rendered corpus, in {1 + VIEWS_PER_PIECE} keys each, and of {NUM_PLAIN_PIECES} "
+    "composed pieces of plain tones"
+)
 
 
 @dataclass(frozen=True)

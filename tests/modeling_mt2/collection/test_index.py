@@ -465,7 +465,7 @@ def test_an_archive_with_frames_is_not_read_whole(tmp_path):
         {"mean": np.ones((1, 8))},
         np.zeros((1, 2)),
         1.0,
-        np.random.default_rng(0).normal(size=(50_000, 8)).astype(np.float32),
+        frames=np.random.default_rng(0).normal(size=(50_000, 8)).astype(np.float32),
     )
     for name in ("x.parquet", "x.arrow"):
         write_table(tmp_path / name, [make_row("a.wav", song, SOURCE, windows=True, frames=True)])
