@@ -92,7 +92,8 @@ def render_picture(plot: Callable[..., None], *arguments: Any) -> Image.Image:
 
 def describe(analysis: SongAnalysis) -> str:
     """Return the key, its confidence, and how much of the song was analysed, as Markdown."""
-    confidence = f"Confidence {analysis.key.confidence:.0%}, estimated from {analysis.seconds:.0f} seconds."
+    sure = analysis.key.reason or f"Confidence {analysis.key.confidence:.0%}"
+    confidence = f"{sure[0].upper()}{sure[1:]}, estimated from {analysis.seconds:.0f} seconds."
     lines = [f"# {analysis.key.name}", confidence]
     if analysis.cut:
         lines.append(f"**Only the first {MAX_SECONDS // 60} minutes of the song were analysed.**")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mt2_music.audio.files import audio_files, printable
+from mt2_music.interrupts import advise
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import file_facts, file_hash, file_state
@@ -260,8 +261,11 @@ def refresh_index(
             plan = Plan(todo, Changes(), {}, report)
         try:
             _embed_all(index, plan, embed, source)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as stop:
             index.commit(plan.changes)  # what is embedded counts; what changed and is not stays as it was
+            if isinstance(stop, KeyboardInterrupt):
+                place = printable(str(output))
+                raise advise(stop, f"what was done is in {place}; the same command goes on with the others") from None
             raise
         index.commit(plan.changes)
     return plan.report

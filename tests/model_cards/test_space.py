@@ -160,7 +160,7 @@ def test_a_long_song_is_cut_and_the_page_says_so(space, analyser, tmp_path, monk
     assert "Only the first" in space.app.describe(analysis)
 
 
-@pytest.mark.parametrize("content, reason", [("text", "cannot read .*audio"), ("empty", "empty|no samples")])
+@pytest.mark.parametrize("content, reason", [("text", "is text, not audio"), ("empty", "empty|no samples")])
 def test_a_bad_file_gives_its_reason(analyser, tmp_path, content, reason):
     path = tmp_path / "bad.wav"
     if content == "text":
@@ -233,6 +233,6 @@ def test_the_page_in_a_browser(space, analyser, server, page, tmp_path):
     page.click("button[aria-label=Clear]")
     upload(bad)  # the browser cannot play it either, and says so in the console
     problem = page.wait_for_selector("#problem textarea").input_value()
-    assert "cannot read bad.wav as audio" in problem and "/" not in problem
+    assert "bad.wav is text, not audio" in problem and "/" not in problem
     assert not page.locator("#results").is_visible()
     assert not crashes and hosts <= {"127.0.0.1", None}  # None of data: and blob:

@@ -65,7 +65,7 @@ def test_an_archive_keeps_what_is_done_and_goes_on(
     number, songs, tmp_path, signal_in_second_song, monkeypatch, capsys
 ):
     with monkeypatch.context():
-        signal_in_second_song(number, "embed")
+        signal_in_second_song(number, "_embed_one")
         _, sentence = stopped(["index", songs, "-o", tmp_path / "index", "--device", "cpu"], number, capsys)
     assert "the same command goes on" in sentence
     assert len(read_embeddings([tmp_path / "index"]).files) == 2  # the song at hand was finished
@@ -94,7 +94,7 @@ def test_parts_are_written_every_half_minute(songs, tmp_path, monkeypatch):
     assert archive.SECONDS_PER_PART <= 30
     now = iter(range(0, 10_000, 20))
     monkeypatch.setattr(archive.time, "monotonic", lambda: float(next(now)))
-    assert main(["index", str(songs), "-o", str(tmp_path / "index"), "--device", "cpu"]) == 0
+    assert main(["embed", str(songs), "-o", str(tmp_path / "index"), "--device", "cpu"]) == 0
     assert len(list((tmp_path / "index").glob("*.parquet"))) == 2
 
 
