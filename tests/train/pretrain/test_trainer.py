@@ -272,7 +272,8 @@ def test_a_healthy_run_learns_and_logs_what_matters(run_dir):
     first, last = (
         {name: np.mean([entry[name] for entry in part]) for name in logged[0]} for part in (logged[:5], logged[-5:])
     )
-    assert last["loss_cpsd"] < first["loss_cpsd"] and last["loss_nt_xent"] < 0.7 * first["loss_nt_xent"]
+    assert last["loss_cpsd"] < 2.7  # uniform profiles, which know nothing, have 3
+    assert last["loss_nt_xent"] < 0.7 * first["loss_nt_xent"]
     for entry in logged:  # none near what counts as collapse, of which three in a row end a run
         assert min(entry["rank_equivariant"], entry["rank_contrastive"]) > 1
         assert min(entry["std_equivariant"], entry["std_contrastive"]) > MIN_SPREAD
