@@ -294,7 +294,10 @@ def test_a_song_of_a_stranger(tmp_path):
     """In an empty folder, in a process of its own: what the README promises in its first lines."""
     soundfile.write(tmp_path / "song.ogg", song(7), RATE)
     result = subprocess.run(
-        [sys.executable, "-m", "mt2_music.cli", "key", "song.ogg", "--always"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "mt2_music.cli", "key", "song.ogg", "--always"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("song.ogg\t") and result.stdout.split("\t")[1] in KEY_LABELS
