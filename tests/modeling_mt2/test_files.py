@@ -203,4 +203,5 @@ def test_names_with_newlines_make_no_lines_of_their_own(tmp_path, capsys):
     assert not any(line.startswith(("b.wav", "d.wav")) for line in (output.out + output.err).splitlines())
     examples, _ = read_folder(tmp_path)
     assert sorted(example.name for example in examples) == ["label\\tone/a\\nb.wav", "label\\tone/c\\nd.wav"]
-    assert all(os.path.isfile(example.open()) for example in examples)
+    open_each = [example.open for example in examples]
+    assert all(os.path.isfile(open_one()) for open_one in open_each)

@@ -53,7 +53,7 @@ def write(folder: Path, **contents: str) -> Path:
     for name, content in contents.items():
         path = folder / f"{name.replace('__', '/')}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     return folder
 
 
@@ -77,7 +77,7 @@ def wanted(*places: Path) -> dict[str, bytes]:
 
 def change_things(music: Path) -> None:
     """Change, touch, move, rename in a circle, copy, delete and add songs."""
-    (music / "a.wav").write_text("other a")
+    (music / "a.wav").write_text("other a", encoding="utf-8")
     os.utime(music / "b.wav", ns=(1, 1))
     (music / "new").mkdir()
     (music / "c.wav").rename(music / "new" / "c2.wav")
@@ -225,7 +225,7 @@ def test_a_missing_root_loses_no_song(tmp_path, name):
 def test_a_song_that_became_unreadable_is_named_and_dropped(tmp_path):
     music, output = write(tmp_path / "music", a="a", b="b"), tmp_path / "index.npz"
     refresh(output, music)
-    (music / "a.wav").write_text("broken")
+    (music / "a.wav").write_text("broken", encoding="utf-8")
     report, _ = refresh(output, music)
     assert list(report.failures) == [str(music / "a.wav")]
     assert list(contents(output)) == [str(music / "b.wav")]
@@ -297,7 +297,7 @@ def test_five_hundred_files_by_the_command(tmp_path, monkeypatch, capsys):
     assert len(calls) == 500
     songs = sorted(music.rglob("*.wav"))
     for number in range(10):
-        songs[number].write_text(f"changed {number}")
+        songs[number].write_text(f"changed {number}", encoding="utf-8")
         songs[100 + number].rename(music / f"moved {number}.wav")
         songs[200 + number].unlink()
     calls.clear()
