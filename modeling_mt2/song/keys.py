@@ -77,7 +77,7 @@ def mean_profile(model: MT2ForPreTraining, input_features: Tensor, transposition
         ValueError: more transpositions than the model has room for.
     """
     song = answer_song(model, [input_features.to(model.device)], transpositions)
-    return _turned_back(song.means(song.weights))
+    return _turned_back(song.means())
 
 
 def _turned_back(profiles: dict[int, Tensor]) -> Tensor:
@@ -118,9 +118,10 @@ class SongAnswers:
     window_frames: np.ndarray
     pitches: PitchStatistics | None
 
-    def means(self, weights: Tensor) -> dict[int, Tensor]:
-        """Average over windows: by transposition, (values,)."""
-        return dict(zip(self.shifts, (self.answers * weights[:, None]).sum(1), strict=True))
+    def means(self, stretch: slice = slice(None)) -> dict[int, Tensor]:
+        """Average over windows, of the song or of a stretch that sounds: by transposition, (values,)."""
+        weights = self.weights[stretch] / self.weights[stretch].sum()
+        return dict(zip(self.shifts, (self.answers[:, stretch] * weights[:, None]).sum(1), strict=True))
 
     def tonality(self, read: Callable[[dict[int, Tensor]], KeyReading], profile: np.ndarray) -> Tonality | None:
         """Measure the song as a whole, and stretches of it: one that modulates has a key in each, and none as a whole.
@@ -134,11 +135,9 @@ class SongAnswers:
         length = math.ceil(STRETCH_SECONDS / self.hop_seconds)
         stretches = []
         for start in range(0, len(self.weights), length):
-            weights = torch.zeros_like(self.weights)
-            weights[start : start + length] = self.weights[start : start + length]
-            if weights.sum() * len(self.weights) >= 0.5 * length:  # half of a stretch that sounds all the time
-                weights /= weights.sum()
-                stretches.append(self.pitches.tonality(weights, read(self.means(weights)).profile))
+            stretch = slice(start, start + length)
+            if self.weights[stretch].sum() * len(self.weights) >= 0.5 * length:  # half of what sounds all the time
+                stretches.append(self.pitches.tonality(self.weights, read(self.means(stretch)).profile, stretch))
         whole = self.pitches.tonality(self.weights, profile)
         stretches.sort(key=lambda tonality: tonality.log_odds)
         median = stretches[(len(stretches) - 1) // 2] if stretches else whole
@@ -146,7 +145,7 @@ class SongAnswers:
 
     def estimate(self, read: Callable[[dict[int, Tensor]], KeyReading], cents: float, always: bool) -> KeyEstimate:
         """Make the estimate: the key that the model names, unless the song has none and none is asked for then."""
-        reading = read(self.means(self.weights))
+        reading = read(self.means())
         tonality = self.tonality(read, reading.profile)
         reason = "silent" if tonality is None else tonality.reason
         if reason is not None and not always:

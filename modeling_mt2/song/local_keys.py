@@ -91,7 +91,7 @@ def song_keys(
     lengths = song.window_frames / extractor.frame_rate
     end = float(starts[-1] + lengths[-1]) * speed
     read = partial(read_key, model)
-    tonality = song.tonality(read, read(song.means(song.weights)).profile)
+    tonality = song.tonality(read, read(song.means()).profile)
     if tonality is None or tonality.reason is not None:
         return [KeySegment(0.0, end, None, 0.0)]
     states = _likeliest_sequence(np.log(probabilities + 1e-6), change)

@@ -79,14 +79,17 @@ class PitchStatistics:
         weights = sounding.float() / sounding.sum(1, keepdim=True).clamp(min=1)
         self._windows.append((frames * weights[..., None]).sum(1).cpu())
 
-    def tonality(self, window_weights: Tensor, profile: np.ndarray) -> Tonality:
-        """Sum up.
+    def tonality(self, window_weights: Tensor, profile: np.ndarray, stretch: slice = slice(None)) -> Tonality:
+        """Sum up the song, or a stretch of it.
 
         Args:
             window_weights: of all windows, (windows,).
             profile: probabilities of the key signatures, (12,).
+            stretch: which windows.
         """
-        mean = (torch.cat(self._windows) * window_weights[:, None]).sum(0).numpy().astype(np.float64)
+        self._windows = [torch.cat(self._windows)]  # joined once, however many stretches are asked for
+        weights = window_weights[stretch] / window_weights[stretch].sum()
+        mean = (self._windows[0][stretch] * weights[:, None]).sum(0).numpy().astype(np.float64)
         by_power = mean[12:24] / max(mean[12:24].sum(), 1e-9)
         entropy = -float((by_power * np.log(by_power + 1e-9)).sum())
         correlation = max(correlate_with_keys(mean[:12]).values())
