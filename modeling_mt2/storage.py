@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -63,7 +64,13 @@ def write_npz(path: Path, /, **arrays: np.ndarray) -> None:
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is not a file: opening a pipe would wait for someone to write to it.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path} is not a file")
     content = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
