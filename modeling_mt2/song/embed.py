@@ -24,6 +24,7 @@ from mt2_music.interrupts import PATIENCE_SECONDS, check
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, frame_levels, sounding_frames, window_weights
 
+from .rows import Rows
 from .tuning import MIN_AGREEMENT, estimate_tuning
 
 # To estimate the tuning: how much sound is looked at, among how many blocks, and what is corrected.
@@ -130,17 +131,17 @@ def embed_audio(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     blocks = _CheckedBlocks(extractor, audio, sampling_rate)
-    vectors: dict[str, list[Tensor]] = {"mean": [], **{name: [] for name in model.config.class_tokens}}
+    vectors = {name: Rows() for name in ("mean", *model.config.class_tokens)}
     tokens, loudness = [], WindowWeights(model.config)
     for features, mask in window_batches(stream_features(extractor, blocks, model.device), length, hop, batch_size):
         outputs = model(features, attention_mask=mask, transposition=transposition or None)
-        vectors["mean"].append(outputs.pooler_output.float().cpu())
+        vectors["mean"].add(outputs.pooler_output)
         for name in model.config.class_tokens:
-            vectors[name].append(outputs[f"{name}_embeds"].float().cpu())
+            vectors[name].add(outputs[f"{name}_embeds"])
         loudness.add(features, mask)
         if frames:
             tokens.append(outputs.last_hidden_state[mask].float().cpu())
-    windows = {name: torch.cat(parts) for name, parts in vectors.items()}
+    windows = {name: rows.values for name, rows in vectors.items()}
     weights, sounding = loudness.weights()
     starts = hop * np.arange(len(weights)) / extractor.frame_rate
     seconds = blocks.num_samples / extractor.sampling_rate
@@ -336,21 +337,21 @@ class WindowWeights:
 
     def __init__(self, config: MT2Config) -> None:
         self.config = config
-        self._levels: list[Tensor] = []
+        self._levels = Rows()
 
     def add(self, windows: Tensor, mask: Tensor) -> None:
         """Take windows that follow, (W, T, input_size), and where they are not padded, (W, T)."""
         levels = frame_levels(windows, self.config).float().masked_fill(~mask, -1.0).cpu()  # no frame lies below 0
-        self._levels.append(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-1.0))
+        self._levels.add(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-1.0))
 
     def _sounding(self) -> tuple[Tensor, Tensor]:
-        levels = torch.cat(self._levels)
+        levels = self._levels.values
         mask = levels >= 0
         return sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask), mask
 
     def num_frames(self) -> np.ndarray:
         """Return the number of frames of every window, (windows,)."""
-        return (torch.cat(self._levels) >= 0).sum(1).numpy()
+        return (self._levels.values >= 0).sum(1).numpy()
 
     def shares(self) -> np.ndarray:
         """Return the share of every window that holds sound beside the song's loudest frame, (windows,)."""

@@ -17,6 +17,7 @@ from mt2_music.music import KEY_LABELS, SIGNATURES, camelot, open_key
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 from .embed import WindowWeights, tuned_features, window_batches
+from .rows import Rows
 from .tonality import PitchStatistics, Tonality
 
 STRETCH_SECONDS = 10.0  # as long as the sounds that the weights of `Tonality` were chosen on
@@ -186,19 +187,19 @@ def answer_song(
     shifts = range(-transpositions, transpositions + 1)
     length = model.config.max_frames
     hop = hop or length
-    answers, loudness = [], WindowWeights(model.config)
+    answers, loudness = Rows(), WindowWeights(model.config)
     pitches = None if extractor is None else PitchStatistics(extractor, model.config)
     for windows, mask in window_batches(pieces, length, hop, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
         batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
-        answers.append(batch.float().cpu().unflatten(0, (len(shifts), len(windows))))
+        answers.add(batch.unflatten(0, (len(shifts), len(windows))).transpose(0, 1))
         loudness.add(windows, mask)
         if pitches is not None:
             pitches.add(windows, mask)
     weights, sounding = loudness.weights()
     seconds = hop / model.config.frame_rate
     shares, frames = loudness.shares(), loudness.num_frames()
-    return SongAnswers(shifts, torch.cat(answers, 1), weights, sounding, seconds, shares, frames, pitches)
+    return SongAnswers(shifts, answers.values.transpose(0, 1), weights, sounding, seconds, shares, frames, pitches)
 
 
 def _answers(

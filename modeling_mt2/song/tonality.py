@@ -15,6 +15,8 @@ from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.modeling_mt2 import frame_levels, sounding_frames
 from mt2_music.music import correlate_with_keys
 
+from .rows import Rows
+
 PEAK = 1.5  # how much larger than both neighbours a constant-Q bin is that holds a pitch; a tone fills one to three
 # Log odds that a song has a key: these weights times the values of `Tonality`, in their order, plus the bias.
 WEIGHTS, BIAS = (6.204, 1.745, 17.01, 40.33), -65.89
@@ -61,7 +63,7 @@ class PitchStatistics:
 
     def __init__(self, extractor: MT2FeatureExtractor, config: MT2Config) -> None:
         self.extractor, self.config = extractor, config
-        self._windows: list[Tensor] = []
+        self._windows = Rows()
 
     def add(self, windows: Tensor, mask: Tensor) -> None:
         """Take windows that follow, (W, T, input_size), and where they are not padded, (W, T)."""
@@ -77,7 +79,7 @@ class PitchStatistics:
         frames[..., :12] /= frames[..., :12].sum(-1, keepdim=True).clamp(min=1e-9)
         frames[..., 12:] /= frames[..., -1:].clamp(min=1e-12)
         weights = sounding.float() / sounding.sum(1, keepdim=True).clamp(min=1)
-        self._windows.append((frames * weights[..., None]).sum(1).cpu())
+        self._windows.add((frames * weights[..., None]).sum(1))
 
     def tonality(self, window_weights: Tensor, profile: np.ndarray, stretch: slice = slice(None)) -> Tonality:
         """Sum up the song, or a stretch of it.
@@ -87,9 +89,8 @@ class PitchStatistics:
             profile: probabilities of the key signatures, (12,).
             stretch: which windows.
         """
-        self._windows = [torch.cat(self._windows)]  # joined once, however many stretches are asked for
         weights = window_weights[stretch] / window_weights[stretch].sum()
-        mean = (self._windows[0][stretch] * weights[:, None]).sum(0).numpy().astype(np.float64)
+        mean = (self._windows.values[stretch] * weights[:, None]).sum(0).numpy().astype(np.float64)
         by_power = mean[12:24] / max(mean[12:24].sum(), 1e-9)
         entropy = -float((by_power * np.log(by_power + 1e-9)).sum())
         correlation = max(correlate_with_keys(mean[:12]).values())

@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from mt2_music import MT2FeatureExtractor, MT2Model
+from mt2_music.song import rows
 from mt2_music.song.embed import Embedder, embed_audio, stream_features
 from support import RATE, python, song, tiny_config
 
@@ -140,6 +141,7 @@ def test_memory_does_not_grow_with_the_song(published, tmp_path):
     code = r"""
 import re, sys, numpy as np, soundfile
 from mt2_music import MT2FeatureExtractor, MT2Model
+from mt2_music.song import rows
 from mt2_music.song.embed import embed_audio
 from mt2_music.loading import load_model
 model, extractor = load_model(MT2Model, sys.argv[1]), MT2FeatureExtractor.from_pretrained(sys.argv[1])
@@ -170,3 +172,17 @@ def test_batches_of_files_for_other_engines(published, music_folder, file):
     datasets = pytest.importorskip("datasets")
     songs = datasets.Dataset.from_dict({"file": [str(file), str(bad)]}).map(embed, batched=True, batch_size=1)
     assert [bool(error) for error in songs["error"]] == [False, True]
+
+
+def test_rows_that_are_kept_are_those_that_were_added(monkeypatch):
+    monkeypatch.setattr(rows, "FIRST_ROWS", 2)
+    kept = rows.Rows()
+    with pytest.raises(ValueError, match="no rows"):
+        _ = kept.values
+    parts = [torch.randn(count, 3, dtype=torch.bfloat16) for count in (1, 3, 0, 7)]
+    for part in parts:
+        kept.add(part)
+    whole = torch.cat(parts).float()
+    for part in parts:
+        part.zero_()
+    assert kept.values.dtype == torch.float32 and torch.equal(kept.values, whole)
