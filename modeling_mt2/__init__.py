@@ -16,35 +16,43 @@ if TYPE_CHECKING:
     from .modeling_mt2 import (
         MT2ForAudioClassification,
         MT2ForAudioFrameClassification,
+        MT2ForMusicAnalysis,
         MT2ForPreTraining,
         MT2Model,
         MT2PreTrainedModel,
     )
     from .music_model import FailedSong, MusicModel, load
+    from .song.analysis import SongAnalysis
     from .song.embed import SongEmbedding
     from .song.keys import KeyEstimate
-    from .song.local_keys import KeySegment
+    from .song.timeline import Beats, ChordSegment, KeySegment
 
     __version__: str
 
 _MODULES = {
+    "Beats": "song.timeline",
+    "ChordSegment": "song.timeline",
     "FailedSong": "music_model",
     "KeyEstimate": "song.keys",
-    "KeySegment": "song.local_keys",
+    "KeySegment": "song.timeline",
     "MT2Config": "configuration_mt2",
     "MT2FeatureExtractor": "feature_extraction",
     "MT2ForAudioClassification": "modeling_mt2",
     "MT2ForAudioFrameClassification": "modeling_mt2",
+    "MT2ForMusicAnalysis": "modeling_mt2",
     "MT2ForPreTraining": "modeling_mt2",
     "MT2Model": "modeling_mt2",
     "MT2PreTrainedModel": "modeling_mt2",
     "MusicModel": "music_model",
+    "SongAnalysis": "song.analysis",
     "SongEmbedding": "song.embed",
     "list_models": "loading",
     "load": "music_model",
 }
 
 __all__ = [
+    "Beats",
+    "ChordSegment",
     "FailedSong",
     "KeyEstimate",
     "KeySegment",
@@ -52,10 +60,12 @@ __all__ = [
     "MT2FeatureExtractor",
     "MT2ForAudioClassification",
     "MT2ForAudioFrameClassification",
+    "MT2ForMusicAnalysis",
     "MT2ForPreTraining",
     "MT2Model",
     "MT2PreTrainedModel",
     "MusicModel",
+    "SongAnalysis",
     "SongEmbedding",
     "__version__",
     "list_models",

@@ -22,6 +22,7 @@ from .feature_extraction import MT2FeatureExtractor
 from .modeling_mt2 import (
     MT2ForAudioClassification,
     MT2ForAudioFrameClassification,
+    MT2ForMusicAnalysis,
     MT2ForPreTraining,
     MT2Model,
     MT2PreTrainedModel,
@@ -32,7 +33,13 @@ LoadedModel = TypeVar("LoadedModel", bound=MT2PreTrainedModel)
 
 ARCHITECTURES: dict[str, type[MT2PreTrainedModel]] = {
     model_class.__name__: model_class
-    for model_class in (MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification)
+    for model_class in (
+        MT2Model,
+        MT2ForPreTraining,
+        MT2ForAudioClassification,
+        MT2ForMusicAnalysis,
+        MT2ForAudioFrameClassification,
+    )
 }
 
 
@@ -205,6 +212,9 @@ NOT_IN_EMBEDDINGS = (
     "profile_gain",
     "key_calibration",
     "pooling",
+    "frame_labels",
+    "num_context_layers",
+    "context_size",
 )
 
 

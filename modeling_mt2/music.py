@@ -125,7 +125,7 @@ def open_key(label: str) -> str:
 
 # Chords
 
-NO_CHORD = "N"
+NO_CHORD, UNKNOWN_CHORD = "N", "X"
 # Semitones above the root, by the shorthand of Harte's syntax: root, third, fifth, others.
 QUALITIES = {
     "maj": (0, 4, 7),
@@ -146,6 +146,9 @@ QUALITIES = {
     "maj9": (0, 4, 7, 11, 2),
     "min9": (0, 3, 7, 10, 2),
 }
+SEVENTHS = ("maj", "min", "7", "maj7", "min7")  # chords with a fifth: without and with a seventh
+TRIAD_LABELS = (*(f"{root}:{mode}" for mode in ("maj", "min") for root in MAJOR_TONICS), NO_CHORD)
+SEVENTH_LABELS = (*(f"{root}:{quality}" for quality in SEVENTHS for root in MAJOR_TONICS), NO_CHORD)
 DEGREES = {"1": 0, "2": 2, "3": 4, "4": 5, "5": 7, "6": 9, "7": 11, "9": 2, "11": 5, "13": 9}
 
 
@@ -189,6 +192,33 @@ def chord_tones(label: str) -> tuple[list[int], int]:
             intervals.append(interval)
     bass = _interval(degree, label) if degree else 0
     return [(root + interval) % 12 for interval in intervals], (root + bass) % 12
+
+
+def triad_of(label: str) -> str | None:
+    """Return the major or minor triad in a chord, one of `TRIAD_LABELS`; None where there is none, as in "C:dim"."""
+    return _with_fifth(label, sevenths=False)
+
+
+def seventh_of(label: str) -> str | None:
+    """Return the triad in a chord, with its seventh if it has one, one of `SEVENTH_LABELS`; None where there is none.
+
+    A major seventh on a minor triad is no chord of this vocabulary.
+    """
+    return _with_fifth(label, sevenths=True)
+
+
+def _with_fifth(label: str, sevenths: bool) -> str | None:
+    if label in (NO_CHORD, UNKNOWN_CHORD):
+        return NO_CHORD if label == NO_CHORD else None
+    pitch_classes, _ = chord_tones(label)
+    intervals = {(pitch_class - pitch_classes[0]) % 12 for pitch_class in pitch_classes}
+    mode = next((mode for mode in ("maj", "min") if set(QUALITIES[mode]) <= intervals), None)
+    if mode is None:
+        return None
+    quality = mode
+    if sevenths and intervals & {10, 11}:
+        quality = {("maj", False): "7", ("maj", True): "maj7", ("min", False): "min7"}.get((mode, 11 in intervals), "")
+    return f"{MAJOR_TONICS[pitch_classes[0]]}:{quality}" if quality else None
 
 
 def _interval(degree: str, label: str) -> int:

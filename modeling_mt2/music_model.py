@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
+from operator import attrgetter
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from .loading import (
     load_published,
     provenance,
 )
-from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2ForAudioClassification, MT2Model, MT2PreTrainedModel
+from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
 from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR, VECTORS
+from .song.analysis import SongAnalysis, analyse_song, check_analyses
 from .song.embed import SongEmbedding, embed_audio
 from .song.keys import check_names_keys, song_key
-from .song.local_keys import song_keys
 
 
 def load(
@@ -221,27 +222,42 @@ class MusicModel:
         self._embed_one(np.zeros(rate, np.float32), rate, batch_size=batch_size)  # options are refused once
         return refresh_index(Path(output), songs, embed, self.source, **options)
 
-    def keys(self, audio: Any, sampling_rate: int | None = None, transpositions: int = DEFAULT_TRANSPOSITIONS) -> Any:
-        """Find the keys of a song over time, or of many; stretches of less than about ten seconds may be missed.
+    def analyze(self, audio: Any, sampling_rate: int | None = None) -> Any:
+        """Find the key, keys over time, chords, beats and tempo of a song, or of many.
 
         Args:
             audio: one song, a list, or a folder.
             sampling_rate: of samples, in hertz; files know theirs.
-            transpositions: semitones up and down to average over.
 
         Returns:
-            A list of `KeySegment`, with start and end in seconds, that follow one another; of many songs a list or
-            dict of such lists, as the class says.
+            A `SongAnalysis`; of many songs a list or dict of them, as the class says.
 
         Raises:
-            ValueError: the model names no keys; or the one song cannot be used.
+            ValueError: the model finds no chords and beats; or the one song cannot be used.
             FileNotFoundError: a path that does not exist, or a folder without audio.
         """
-        if not isinstance(self.model, MT2ForAudioClassification):
-            raise ValueError(f"{self.name} names key signatures at most: choose a model that names keys")
-        check_names_keys(self.model)
-        find = partial(song_keys, self.model, self.extractor, transpositions=transpositions)
-        return self._each(find, audio, sampling_rate)
+        return self._each(self._analyser(lambda analysis: analysis), audio, sampling_rate)
+
+    def keys(self, audio: Any, sampling_rate: int | None = None) -> Any:
+        """Find the keys of a song over time: a `Timeline` of `KeySegment`. Songs, errors: as `analyze`."""
+        return self._each(self._analyser(attrgetter("keys")), audio, sampling_rate)
+
+    def chords(self, audio: Any, sampling_rate: int | None = None) -> Any:
+        """Find the chords of a song: a `Timeline` of `ChordSegment`. Songs, errors: as `analyze`."""
+        return self._each(self._analyser(attrgetter("chords")), audio, sampling_rate)
+
+    def beats(self, audio: Any, sampling_rate: int | None = None) -> Any:
+        """Find the beats of a song, with their places in the bars: `Beats`. Songs, errors: as `analyze`."""
+        return self._each(self._analyser(attrgetter("beats")), audio, sampling_rate)
+
+    def tempo(self, audio: Any, sampling_rate: int | None = None) -> Any:
+        """Find the tempo of a song in beats per minute; None without beats. Songs, errors: as `analyze`."""
+        return self._each(self._analyser(attrgetter("tempo")), audio, sampling_rate)
+
+    def _analyser(self, part: Callable[[SongAnalysis], Any]) -> Callable[[Any, int | None], Any]:
+        check_analyses(self.model)
+        model: Any = self.model
+        return lambda audio, sampling_rate: part(analyse_song(model, self.extractor, audio, sampling_rate))
 
     def similar(
         self,

@@ -12,3 +12,5 @@ DEFAULT_TRANSPOSITIONS = 1
 NUM_SIMILAR = 10  # songs that are returned
 
 ONNX_INPUTS = ("waveform", "features")
+
+PICTURE_SUFFIX = ".png"

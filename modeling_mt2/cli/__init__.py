@@ -1,4 +1,6 @@
-"""The `mt2` command: keys, embeddings and similarity of sound files. One file a command, imported when it is called.
+"""The `mt2` command: keys, chords, beats, embeddings and similarity of sound files.
+
+One file a command, imported when it is called.
 
 Commands import what they need when they run, so that `mt2 --help` and `mt2 key --help` answer at once.
 """
@@ -13,6 +15,7 @@ from mt2_music.options import DEFAULT_MODEL
 # Name, summary for `mt2 --help`, and how many files the command takes, if any.
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "key": ("name the keys of songs", "+"),
+    "analyze": ("find key, chords, beats and tempo of songs", "+"),
     "embed": ("write embeddings of songs to a file or a folder", "*"),
     "index": ("make an index that `mt2 similar` searches, or bring it up to date", "*"),
     "similar": ("find the songs of an index that are most similar to a song", "+"),
@@ -34,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         module = import_module(f"mt2_music.cli.{name}")
         command.description = module.run.__doc__.partition("\n")[0]
         if files:
-            command.add_argument("files", nargs=files, metavar="FILE", help="wav, flac, ogg, mp3; folders; globs")
+            command.add_argument("files", nargs=files, metavar="FILE", help="sound files, folders, globs")
             command.add_argument(
                 "--model",
                 default=DEFAULT_MODEL,

@@ -74,7 +74,9 @@ class PitchStatistics:
         is_peak = (inner > PEAK * magnitude[..., :-2]) & (inner > PEAK * magnitude[..., 2:])
         total = power.sum(-1, keepdim=True)
         in_peaks = (power[..., 1:-1] * is_peak).sum(-1, keepdim=True)
-        frames = torch.cat([_chroma(magnitude, self.extractor), _chroma(power, self.extractor), in_peaks, total], -1)
+        frames = torch.cat(
+            [sum_octaves(magnitude, self.extractor), sum_octaves(power, self.extractor), in_peaks, total], -1
+        )
         # Every frame counts alike, however loud: pitches of quiet bars belong to the key as well.
         frames[..., :12] /= frames[..., :12].sum(-1, keepdim=True).clamp(min=1e-9)
         frames[..., 12:] /= frames[..., -1:].clamp(min=1e-12)
@@ -104,7 +106,7 @@ def cqt_magnitudes(cqt: Tensor, extractor: MT2FeatureExtractor) -> Tensor:
     return 10 ** (4 * (cqt - 1))  # 1 + dB / 80
 
 
-def _chroma(magnitude: Tensor, extractor: MT2FeatureExtractor) -> Tensor:
+def sum_octaves(magnitude: Tensor, extractor: MT2FeatureExtractor) -> Tensor:
     """Sum constant-Q bins over octaves, (..., K) to (..., 12), C first."""
     first = round(12 * np.log2(extractor.cqt_fmin_hz / 440)) + 9  # pitch class of the lowest bin
     bins = torch.arange(magnitude.shape[-1], device=magnitude.device)
