@@ -45,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{model.name} names key signatures only: choose a model that names keys")
     if arguments.over_time and arguments.always:
         raise ValueError("--over_time and --always do not go together")
-    name_key: Any = partial(model.key, always=arguments.always)
-    name_key = partial(model.keys if arguments.over_time else name_key, transpositions=arguments.transpositions)
+    name_key: Any = partial(model.key, always=arguments.always, transpositions=arguments.transpositions)
+    if arguments.over_time:
+        name_key = model.keys
     rate = model.extractor.sampling_rate
     name_key(np.zeros(rate, np.float32), rate)  # options are refused once, and not for every file
     results: list[dict[str, Any]] = []

@@ -5,9 +5,8 @@ Shapes: T frames, N beats, C classes.
 
 import numpy as np
 
-# Of beats: finer than the frames, so that tempi lie close together; the intervals between beats that are tried.
-FRAMES_PER_FRAME = 2
-LOWEST_TEMPO, HIGHEST_TEMPO, NUM_INTERVALS = 40.0, 215.0, 60
+FRAMES_PER_FRAME = 2  # of beats: finer than the frames, so that tempi lie close together
+LOWEST_TEMPO, HIGHEST_TEMPO = 40.0, 215.0
 # How much the probability of a beat, a change of the interval (per relative change) and the tempo count beside the
 # probability of no beat; and how many frames around a beat are part of it. Chosen on validation pieces.
 BEAT_WEIGHT, TEMPO_CHANGE, TEMPO_WEIGHT, BEAT_FRAMES = 0.3, 50.0, 0.3, 2.0
@@ -72,7 +71,7 @@ def find_beats(
     fine = 1 / (1 + np.exp(-np.interp(places, np.arange(len(logits)), logits)))
     rate = frame_rate * FRAMES_PER_FRAME
     shortest, longest = rate * 60 / HIGHEST_TEMPO, rate * 60 / LOWEST_TEMPO
-    intervals = np.unique(np.geomspace(shortest, longest, NUM_INTERVALS).round().astype(int))
+    intervals = np.arange(round(shortest), round(longest) + 1)
     tempo = _resampled(tempo_scores, np.log(tempi), np.log(60 * rate / intervals))
     beat, none = BEAT_WEIGHT * np.log(fine), np.log(1 - fine) / FRAMES_PER_FRAME
     ends = _likeliest_beats(beat, none, intervals, TEMPO_WEIGHT * tempo)
