@@ -43,8 +43,8 @@ from mt2_music.train.synth.corpus import key_of, read_rows
 from mt2_music.train.synth.score import Beat, Segment
 
 # What a system says of a file, with an entry for each question that it answers: "chords" (segments), "beats" and
-# "downbeats" (seconds), "tempo" (beats per minute) and "key". Chords, tempo and key are None where it finds none. Of a
-# model also the likeliest "signature".
+# "downbeats" (seconds), "tempo" (beats per minute), "key" and "keys" (segments). Chords, tempo and key are None where it
+# finds none. Of a model also the likeliest "signature".
 Answer = dict[str, Any]
 System = Callable[[Path], Answer]
 
@@ -104,6 +104,7 @@ def open_model(name: str) -> System:
             "downbeats": song.beats.downbeats,
             "tempo": song.tempo,
             "key": song.key.key,
+            "keys": [Segment(key.start, key.end, key.label) for key in song.keys],
             "signature": int(song.key.profile.argmax()),  # also where the model names no key
         }
 
@@ -435,12 +436,38 @@ def score_keys(answers: list[Any], rows: list[dict[str, Any]]) -> dict[str, floa
     return {name: share * score for name, score in found.items()}
 
 
+def score_keys_over_time(answers: list[Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Shares of the time in which the key is right, in pieces that modulate and in others."""
+    right: dict[bool, list[float]] = {True: [], False: []}
+    for answer, row in zip(answers, rows, strict=True):
+        if not row["keys"]:
+            continue
+        times = np.arange(0.05, row["keys"][-1]["end"], 0.1)
+        named, wanted = (labels_at(times, segments) for segments in (answer, [Segment(**key) for key in row["keys"]]))
+        known = wanted != NO_CHORD
+        modulates = len({key["label"] for key in row["keys"]}) > 1
+        right[modulates] += [float(value) for value in (named == wanted)[known]]
+    return {
+        name: float(np.mean(right[modulates])) if right[modulates] else float("nan")
+        for name, modulates in (("time right, pieces that modulate", True), ("pieces in one key", False))
+    }
+
+
+def labels_at(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
+    """Return the label at every time, or "N" where there is none."""
+    labels = np.full(len(times), NO_CHORD, object)
+    for segment in segments:
+        labels[(times >= segment.start) & (times < segment.end)] = segment.label
+    return labels
+
+
 QUESTIONS: dict[str, tuple[str, Callable[[list[Any], list[dict[str, Any]]], dict[str, float]]]] = {
     "chords": ("Chords", score_chords),
     "beats": ("Beats", partial(score_beats, downbeats=False)),
     "downbeats": ("Downbeats", partial(score_beats, downbeats=True)),
     "tempo": ("Tempo", score_tempo),
     "key": ("Keys", score_keys),
+    "keys": ("Keys over time", score_keys_over_time),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.music import KEY_LABELS, NO_CHORD, chord_tones, key_name, parse_key
+from mt2_music.music import KEY_LABELS, TRIAD_LABELS, UNKNOWN_CHORD, key_name, parse_key, triad_of
 from mt2_music.train.synth.score import Beat, Segment
 
 IGNORED = -1
@@ -215,7 +215,7 @@ class Chords(_NoVariants):
     """
 
     in_time = True
-    num_outputs = 25
+    num_outputs = len(TRIAD_LABELS)
 
     def learn(self, labels: Sequence[Any]) -> "Chords":  # noqa: ARG002
         """Keep the classes, which are fixed."""
@@ -231,15 +231,8 @@ class Chords(_NoVariants):
     @staticmethod
     def class_of(chord: str) -> int:
         """Class of a chord in Harte's syntax."""
-        if chord == NO_CHORD:
-            return 24
-        if chord == "X":
-            return IGNORED
-        pitch_classes, _ = chord_tones(chord)
-        intervals = {(pitch_class - pitch_classes[0]) % 12 for pitch_class in pitch_classes}
-        if {0, 4, 7} <= intervals:
-            return pitch_classes[0]
-        return pitch_classes[0] + 12 if {0, 3, 7} <= intervals else IGNORED
+        triad = triad_of(chord)
+        return IGNORED if triad is None else TRIAD_LABELS.index(triad)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy."""
@@ -253,11 +246,7 @@ class Chords(_NoVariants):
         middles = (times[changes - 1] + times[changes]) / 2 if len(changes) else np.array([])
         step = times[1] - times[0] if len(times) > 1 else 1.0
         bounds = [0.0, *map(float, middles), float(times[-1] + step / 2)]
-        names = [
-            NO_CHORD if c == 24 else f"{key_name(c % 12, 'major').split()[0]}:{'maj' if c < 12 else 'min'}"
-            for c in classes[starts]
-        ]
-        return {"start": bounds[:-1], "end": bounds[1:], "label": names}
+        return {"start": bounds[:-1], "end": bounds[1:], "label": [TRIAD_LABELS[place] for place in classes[starts]]}
 
     def reference(self, label: Sequence[Segment]) -> dict[str, list]:
         """Starts, ends and labels; a stretch without label is "X", which no score counts."""
@@ -265,7 +254,7 @@ class Chords(_NoVariants):
         for segment in label:
             end = filled[-1].end if filled else segment.start
             if segment.start - end > 1e-3:
-                filled.append(Segment(end, segment.start, "X"))
+                filled.append(Segment(end, segment.start, UNKNOWN_CHORD))
                 end = segment.start
             filled.append(Segment(end, segment.end, segment.label))
         return {name: [getattr(segment, name) for segment in filled] for name in ("start", "end", "label")}

@@ -14,7 +14,17 @@ from mt2_music.train.probing.tasks import TASKS
 
 from .facts import FACTS_FILE, FIGURES_FOLDER, MISTAKES_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, read_json
 
-TEMPLATE, KEY_TEMPLATE = (Path(__file__).with_name(name) for name in ("model_card.md", "key_card.md"))
+TEMPLATE, KEY_TEMPLATE, ANALYSIS_TEMPLATE = (
+    Path(__file__).with_name(name) for name in ("model_card.md", "key_card.md", "analysis_card.md")
+)
+FRAME_SCORES = {
+    "chord": "chords, major and minor triads: frames that are right",
+    "seventh": "chords with their sevenths: frames that are right",
+    "key": "keys over time: frames that are right",
+    "tempo": "tempo, within 5 %: frames that are right",
+    "beat": "beats, decoded: F1 at 70 ms",
+    "downbeat": "downbeats, decoded: F1 at 70 ms",
+}
 READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", "mean": "mean of the class tokens"}
 UNKNOWN = "No benchmark has been run on this model. Judge it on your own music before you rely on it."
 CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
@@ -63,7 +73,8 @@ def fill_card(folder: Path) -> str:
     facts, config = read_json(folder / FACTS_FILE), load_config(folder)
     rows = rows_of_card(folder)
     name, title = facts["name"], title_of(facts)
-    keys = "readout" in facts
+    keys, frames = "readout" in facts, "frame_scores" in facts
+    template = ANALYSIS_TEMPLATE if frames else KEY_TEMPLATE if keys else TEMPLATE
     data = ModelCardData(
         model_name=title,
         license=facts["weights_license"],
@@ -72,7 +83,7 @@ def fill_card(folder: Path) -> str:
         tags=["music", "audio", "mt2", "key-estimation", "self-supervised"],
         eval_results=[_eval_result(row) for row in rows] or None,
     )
-    return Template((KEY_TEMPLATE if keys else TEMPLATE).read_text(encoding="utf-8")).substitute(
+    return Template(template.read_text(encoding="utf-8")).substitute(
         metadata=data.to_yaml(),
         # A name without an owner is none on the Hub: it can only be the folder itself.
         name=name if "/" in name else f"./{name}",
@@ -94,8 +105,15 @@ def fill_card(folder: Path) -> str:
         pictures=_pictures(folder),
         version=facts.get("package_version", ""),
         pieces=facts.get("pieces", "the training pieces of a rendered corpus"),
-        **{field: facts.get(field, "") for field in ("readout", "validation", "base")},
+        frame_scores=_frame_scores(facts.get("frame_scores", {})),
+        frame_labels=len(config.frame_labels),
+        **{field: facts.get(field, "") for field in ("readout", "validation", "base", "key_model", "frame_pieces")},
     )
+
+
+def _frame_scores(scores: dict[str, float]) -> str:
+    rows = [f"| {title} | {100 * scores[name]:.1f} |" for name, title in FRAME_SCORES.items() if name in scores]
+    return "\n".join(["| on validation pieces | % |", "|---|---:|", *rows])
 
 
 def _results(title: str, rows: list[Row]) -> str:
