@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mt2_music.interrupts import command
 
-from .folder import publish
+from .folder import publish, push
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         logger.error("publish: %s", error)
         return 2
     if arguments.push:
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(arguments.push, exist_ok=True)
-        api.upload_folder(repo_id=arguments.push, folder_path=arguments.target)
-        logger.info("pushed to %s", arguments.push)
+        push(arguments.target, arguments.push)
     return 0
 
 

@@ -124,6 +124,21 @@ def write_folder(
     logger.info("published %s", target)
 
 
+def push(folder: Path, name: str) -> None:
+    """Upload a published folder to the Hub.
+
+    Args:
+        folder: of the model.
+        name: USER/NAME; the repository is made if there is none.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=name, folder_path=folder)
+    logger.info("pushed to %s", name)
+
+
 def _code_license() -> str:
     # Started in a checkout, Python may first find the build's own notes there, which hold no licence.
     for distribution in metadata.distributions(name="mt2-music"):
