@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         default="",
         help="what else the card says about the training, such as its stages: text, or a file of Markdown",
     )
+    parser.add_argument("--hardware", help='what the run computed on, for the card: such as "one H200 GPU"')
     parser.add_argument(
         "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
     )
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             half=arguments.half,
             corpus=arguments.corpus,
             note=_text_of(arguments.note),
+            hardware=arguments.hardware,
         )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)

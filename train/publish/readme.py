@@ -9,7 +9,7 @@ from mt2_music.loading import load_config
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
 
-from .card import duration_of, rows_of_card, title_of
+from .card import computing_of, rows_of_card, title_of
 from .facts import FACTS_FILE, read_json
 
 CLAIM, TABLE = "claim", "models"
@@ -83,22 +83,26 @@ def _about(folder: Path, facts: dict[str, Any]) -> str:
         f"{load_config(folder).hidden_size} values."
     )
     settings = facts.get("settings", {})
-    music = [f"{settings['hours']:.0f} hours of audio"] if "num_tracks" in settings else []
+    music = [f"{settings['hours']:.0f} hours of recordings"] if "num_tracks" in settings else []
     if settings.get("quad_share"):
-        music.append("pieces rendered from scores")
+        length = f"{settings['quad_hours']:.0f} hours of " if "quad_hours" in settings else ""
+        music.append(f"{length}pieces rendered from scores")
     if music:
         # Of a model that went on from another, the run knows its own hours alone: its card says the rest.
         knows = "hours" in facts and not settings.get("init_from")
-        took = f" in {duration_of(facts['hours'])} of computing" if knows else ""
-        text += f" It was trained on {' and '.join(music)}{took}."
+        took = f" for {computing_of(facts)}," if knows else ""
+        text += f" It was trained{took} on {' and '.join(music)}."
     return text
 
 
 def _about_keys(title: str, base: str) -> str:
-    usual = " `mt2` and `mt2_music.load()` use it unless told otherwise." if title == DEFAULT_MODEL else ""
+    if title == DEFAULT_MODEL:
+        where = f"`{title}` is the default of `mt2` and `mt2_music.load()`."
+    else:  # the wheel holds the default and what it was made from
+        where = f"Neither is installed with the package: give a folder of the checkout, such as `model_cards/{title}`."
     return (
         f"`{title}` is `{base}` with one more layer, which names the 24 keys; embeddings of both are the same. "
-        f"Choose it to name keys, and `{base}` to train or fine-tune from.{usual}"
+        f"Choose it to name keys, and `{base}` to train or fine-tune from. {where}"
     )
 
 

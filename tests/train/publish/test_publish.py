@@ -106,15 +106,23 @@ def test_hours_count_the_batches_whose_gradients_are_accumulated(tmp_path):
 def test_a_card_says_where_weights_started_and_what_the_note_says(run_dir, tmp_path):
     run = shutil.copytree(run_dir, tmp_path / "run")
     settings = json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
-    settings |= {"init_from": "/home/me/runs/first", "num_tracks": 1, "hours": 1.0, "quad_share": 0.5}
+    settings |= {
+        "init_from": "/home/me/runs/first",
+        "num_tracks": 1,
+        "hours": 1.0,
+        "quad_share": 0.5,
+        "quad_hours": 2.5,
+    }
     (run / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
     (tmp_path / "note.md").write_text("Trained in **two** stages.\n", encoding="utf-8")
-    assert main([str(run), str(tmp_path / "model"), "--note", str(tmp_path / "note.md")]) == 0
+    options = ["--note", str(tmp_path / "note.md"), "--hardware", "two cores"]
+    assert main([str(run), str(tmp_path / "model"), *options]) == 0
     facts = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
     assert facts["note"] == "Trained in **two** stages."
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     training = card[card.index("## Training") : card.index("## Limits")]
-    said = ("- started from the weights of `first`", "- 1 track, 1 hour of audio", "50 % of the songs", facts["note"])
+    said = ("- started from the weights of `first`", "- 1 track, 1 hour of audio", facts["note"])
+    said += ("50 % of the songs of a step, drawn from 2.5 hours", "minutes on two cores")
     assert all(line in training for line in said), training
     assert "/home/me" not in card
 
