@@ -19,6 +19,7 @@ from pathlib import Path
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 PRESETS = {"mt2-small": "gpu", "mt2-base": "base"}
+HARDWARE = "one H200 GPU"  # of the runs that were published; note.md says more
 QUADS, QUADS_SEED, SOLO_SHARE = 3900, 177, 0.25
 LAYER_TASKS = ("corpus-key", "corpus-instrument", "philharmonia-instrument", "philharmonia-pitch")
 BANKS = (
@@ -58,7 +59,7 @@ def make_model(name: str, arguments: argparse.Namespace) -> None:
     steady = ["--transpositions", 3]  # steadier than none on validation pieces
     if not model.exists():
         about = ["--training_data", here / "training_data.md", "--note", here / "note.md"]
-        about += ["--corpus", corpus]
+        about += ["--hardware", HARDWARE, "--corpus", corpus]
         command("publish", run, model, *about, "--half")
     command("probing.run", "--model", model, *data, *steady, "--out", results)
     options = ["--layers", "all", "--tasks", *LAYER_TASKS, "--seeds", "0"]

@@ -63,7 +63,7 @@ class MT2Config(PreTrainedConfig):
     chroma_init: bool = True  # ours: the untrained profile is a chroma; see MT2PreTrainedModel._init_weights
     center_profile: bool = True  # S-KEY: batch normalisation of the pooled logits, so no constant profile survives
     profile_gain: float | int = 2.0  # ours: factor on the logits before the softmax
-    key_calibration: float | int | None = None  # fifths from profile index 0 to C major; see train/calibrate.py
+    key_calibration: float | int | None = None  # fifths from profile index 0 to C major; train/publish/calibrate.py
 
     pooling: str = "mean"  # what the classification head reads, one of POOLINGS
     classifier_dropout: float | int = 0.0

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from analysis import SongAnalyser
 from mt2_music.options import DEFAULT_MODEL
-from mt2_music.collection.formats import write_table
+from mt2_music.collection.table_formats import write_table
 from mt2_music.collection.tables import make_row
 from mt2_music.train.synth import Score, compose, draw_programs, find_soundfont, humanised, play_soundfont
 from mt2_music.train.synth.render import families

@@ -26,7 +26,7 @@ from mt2_music.loading import Provenance
 from mt2_music.options import TABLE_SUFFIXES
 from mt2_music.storage import file_state, write_text_atomic
 
-from .formats import Row, read_columns, write_table
+from .table_formats import Row, read_columns, write_table
 from .tables import PARTS_FILE, parts, read_table
 
 # A part is written when one of these is reached: what a run that was interrupted has to do again.

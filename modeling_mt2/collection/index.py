@@ -15,8 +15,8 @@ from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import file_facts, file_hash, file_state
 
 from .archive import check_output, check_settings, each_file
-from .formats import column_names
 from .stores import Changes, IndexFile, IndexFolder, KnownSong, forget_folders, identity, only_writer, place_columns
+from .table_formats import column_names
 from .tables import make_row
 
 

@@ -24,7 +24,7 @@ from mt2_music.storage import only_process, write_text_atomic
 
 from . import archive
 from .archive import PART, ArchiveWriter
-from .formats import Row, read_columns, read_rows, write_table
+from .table_formats import Row, read_columns, read_rows, write_table
 from .tables import PARTS_FILE, ROOT_COLUMNS, parts, row_places
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from mt2_music.loading import Provenance
 from mt2_music.options import VECTORS
 from mt2_music.song.embed import SongEmbedding
 
-from .formats import Row, read_columns
+from .table_formats import Row, read_columns
 
 logger = logging.getLogger(__name__)
 

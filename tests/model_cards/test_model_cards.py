@@ -82,12 +82,35 @@ def test_the_code_of_a_card_runs_beside_the_folder(folder, tmp_path):
 
 def test_readme_says_what_the_results_say():
     readme = CARDS.parent / "README.md"
-    refresh = f"python -m mt2_music.train.card {' '.join(f'model_cards/{f.name}' for f in MODELS)} --readme README.md"
+    refresh = "python -m mt2_music.train.card model_cards/mt2-* --readme README.md"
     assert fill_readme(readme.read_text(encoding="utf-8"), MODELS) == readme.read_text(encoding="utf-8"), f"README is old: {refresh}"
-    with pytest.raises(ValueError, match="end of claim"):
+    with pytest.raises(ValueError, match="README needs one line"):
         fill_readme("# no markers", MODELS)
     with pytest.raises(ValueError, match="no results"):
         fill_readme(readme.read_text(encoding="utf-8"), [CARDS / "space"])
+
+
+def test_models_of_readme_that_are_not_named_stay_in_it(tmp_path):
+    readme = (CARDS.parent / "README.md").read_text(encoding="utf-8")
+    assert fill_readme(readme, [CARDS / "mt2-small", CARDS / "mt2-small-key"]) == readme
+    assert fill_readme(readme, [CARDS / "mt2-base-key"]) == readme
+    alone = shutil.copytree(CARDS / "mt2-small", tmp_path / "mt2-small")
+    with pytest.raises(ValueError, match="speaks of mt2-base, whose folder"):
+        fill_readme(readme, [alone])
+    without = re.sub(r"^`mt2-(?!small` ).*\n", "", readme, flags=re.MULTILINE)
+    short = fill_readme(without, [alone])
+    assert "`mt2-small` has" in short and "mt2-base` has" not in short and "| mt2-base |" not in short
+
+
+def test_readme_says_which_models_are_installed_with_the_package():
+    pyproject = (CARDS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r'^"mt2_music.model_cards" = \["([^"]+)/\*"\]', pyproject, re.MULTILINE)
+    installed = {folder.name for folder in CARDS.glob(pattern)}
+    readme = (CARDS.parent / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(`([^`]+)` is `([^`]+)` with one more layer.*)$", readme, re.MULTILINE)
+    assert {name for _, name, _ in lines} == {folder.name for folder in MODELS if folder.name.endswith("-key")}
+    for line, *models in lines:
+        assert all((model in installed) == ("Neither is installed" not in line) for model in models), line
 
 
 def test_the_model_of_the_command_estimates_plain_cadences():

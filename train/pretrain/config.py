@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from mt2_music import MT2Config
+
 
 @dataclass
 class PretrainArguments:
@@ -54,6 +56,14 @@ class PretrainArguments:
     chroma_init: bool = field(default=True, metadata={"help": "start as a chroma; ours, see MT2Config"})
     center_profile: bool = field(default=True, metadata={"help": "centre the logits of a batch; S-KEY, see MT2Config"})
     profile_gain: float = field(default=2.0, metadata={"help": "factor on the centred logits; ours, see MT2Config"})
+    silence_range: float = field(
+        default=MT2Config.silence_range or 0.0,
+        metadata={"help": "how far below the loudest a frame is silent, 1 is 100 dB; 0: never; ours, see MT2Config"},
+    )
+    mel_level: float = field(
+        default=MT2Config.mel_level or 0.0,
+        metadata={"help": "level that mel halves are shifted to, 1 is 100 dB; 0: they are not; ours, see MT2Config"},
+    )
     cqt_scale: str = field(default="power", metadata={"help": "power or decibel; ours, the paper has decibel"})
     cqt_power: float = field(default=0.5, metadata={"help": "exponent of the constant-Q magnitude; ours"})
     window_seconds: float = field(default=4.0, metadata={"help": "length of a window; paper"})
@@ -93,6 +103,10 @@ class PretrainArguments:
             raise ValueError("minutes_per_draw needs tracks whose length is known: it does not go with --streaming")
         if self.minutes_per_draw < 0:
             raise ValueError(f"minutes_per_draw must not be negative, got {self.minutes_per_draw}")
+        if self.silence_range < 0 or self.mel_level < 0:
+            raise ValueError(
+                f"silence_range and mel_level must not be negative, got {self.silence_range}, {self.mel_level}"
+            )
         if self.window_seconds <= 0:
             raise ValueError(f"window_seconds must be above 0, got {self.window_seconds}")
 
@@ -111,6 +125,8 @@ class PretrainArguments:
             "chroma_init": self.chroma_init,
             "center_profile": self.center_profile,
             "profile_gain": self.profile_gain,
+            "silence_range": self.silence_range or None,
+            "mel_level": self.mel_level or None,
         }
 
 
@@ -274,13 +290,16 @@ def base() -> dict[str, Any]:
 def paper() -> dict[str, Any]:
     """Train the architecture and the losses as published, for the steps of the paper's family: days of one GPU.
 
-    Windows share one transposition, every view shows its mel half, the profile is a plain softmax of a plain start.
-    On a small model and in few steps this stays on CPSD's plateaus, or finds the shortcut past harmony.
+    Windows share one transposition, every view shows its mel half, at its own level, every frame counts, and the
+    profile is a plain softmax of a plain start. On a small model and in few steps this stays on CPSD's plateaus, or
+    finds the shortcut past harmony.
     """
     return {
         "chroma_init": False,
         "center_profile": False,
         "profile_gain": 1.0,
+        "silence_range": 0.0,
+        "mel_level": 0.0,
         "cqt_scale": "decibel",
         "transpose_b": False,
         "mel_views": "all",
@@ -322,10 +341,10 @@ def laptop() -> dict[str, Any]:
 
 
 def small() -> dict[str, Any]:
-    """Train the model of mt2-small, 0.9 million parameters, on two cores: in about an hour, with small batches.
+    """Train a model of the size of mt2-small on two cores: in about an hour, with small batches and shorter windows.
 
-    On recordings, quads, or both. Long recordings come as often as they are long, so that they are not lost among
-    short pieces.
+    On recordings, quads, or both; `gpu` is the recipe of mt2-small itself. Long recordings come as often as they are
+    long, so that they are not lost among short pieces.
     """
     return {
         **PUBLISHED,
@@ -341,7 +360,7 @@ def small() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """Train mt2-small as it is published: 128 songs a step, windows of 4 s; minutes of a large GPU."""
+    """Train mt2-small by its recipe: 128 songs a step, windows of 4 s; minutes of a large GPU."""
     return {
         **small(),
         "window_seconds": 4.0,

@@ -1,7 +1,8 @@
-"""The losses of pre-training, and numbers that tell how healthy a representation is. Pure functions of tensors.
+"""Losses of pre-training: CPSD and NT-Xent are defined in modeling_mt2/modeling_mt2.py, all others here.
 
-`cpsd_loss` and `nt_xent_loss`, the two of the published model, are part of `mt2_music.modeling_mt2`, whose
-`MT2ForPreTraining` computes them too; what is defined here the recipe adds.
+`cpsd_loss` and `nt_xent_loss` are the two of the paper. `MT2ForPreTraining` computes them too, so they are part of the
+file that goes to the Hub; here they are only passed on. What is defined here our recipe adds: losses, and numbers that
+tell how healthy a representation is. All are pure functions of tensors.
 """
 
 import math

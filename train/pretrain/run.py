@@ -86,11 +86,12 @@ def describe(audio: Tracks | Any) -> dict[str, Any]:
 
 
 def describe_quads(quads_dir: str | None) -> dict[str, Any]:
-    """Return what tells one folder of quads from another; nothing where there is none."""
+    """Return what tells one folder of quads from another, and how long they are; nothing where there is none."""
     listed = Path(quads_dir).expanduser() / QUADS_FILE if quads_dir is not None else None
     if listed is None or not listed.is_file():  # `Quads` says what is wrong with it
         return {}
-    return {"quads_sha256": hashlib.sha256(listed.read_bytes()).hexdigest()}
+    hours = PreparedTracks(listed.parent, 0.0).hours
+    return {"quads_sha256": hashlib.sha256(listed.read_bytes()).hexdigest(), "quad_hours": round(hours, 3)}
 
 
 def load_model_and_extractor(

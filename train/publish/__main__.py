@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mt2_music.interrupts import command
 
-from .folder import publish
+from .folder import publish, push
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         default="",
         help="what else the card says about the training, such as its stages: text, or a file of Markdown",
     )
+    parser.add_argument("--hardware", help='what the run computed on, for the card: such as "one H200 GPU"')
     parser.add_argument(
         "--corpus", type=Path, help="calibrate with its composed training pieces, not with plain tones"
     )
@@ -54,17 +55,13 @@ def main(argv: list[str] | None = None) -> int:
             half=arguments.half,
             corpus=arguments.corpus,
             note=_text_of(arguments.note),
+            hardware=arguments.hardware,
         )
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)
         return 2
     if arguments.push:
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(arguments.push, exist_ok=True)
-        api.upload_folder(repo_id=arguments.push, folder_path=arguments.target)
-        logger.info("pushed to %s", arguments.push)
+        push(arguments.target, arguments.push)
     return 0
 
 

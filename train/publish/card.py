@@ -151,6 +151,11 @@ def duration_of(hours: float) -> str:
     return count_of(hours, "hour") if hours >= 1 else count_of(round(60 * hours), "minute")
 
 
+def computing_of(facts: dict[str, Any]) -> str:
+    """Say how long a run computed, and on what if that is known."""
+    return f"{duration_of(facts['hours'])} {'on ' + facts['hardware'] if facts.get('hardware') else 'of computing'}"
+
+
 def _procedure(facts: dict[str, Any]) -> str:
     """Say from where, how long and on how much the model was trained, as far as the run's files tell."""
     settings, lines = facts.get("settings", {}), []
@@ -163,10 +168,11 @@ def _procedure(facts: dict[str, Any]) -> str:
         lines.append(f"- a stream of the data set {settings['dataset']}")
     if settings.get("quad_share"):
         share = f"{100 * settings['quad_share']:g} % of the songs of a step"
-        lines.append(f"- quads, pieces rendered from scores in two orchestrations: {share}")
+        length = f", drawn from {count_of(settings['quad_hours'], 'hour')}" if "quad_hours" in settings else ""
+        lines.append(f"- quads, pieces rendered from scores in two orchestrations: {share}{length}")
     if "steps" in facts:
         lines.append(f"- {facts['steps']} steps of {facts['songs_per_process']} songs per process")
-        lines.append(f"- {duration_of(facts['hours'])} of computing")
+        lines.append(f"- {computing_of(facts)}")
     if settings:
         lines.append(f"- learning rate {settings['learning_rate']:g}, seed {settings['seed']}")
     last = facts.get("last", {})

@@ -34,6 +34,7 @@ def publish(
     half: bool = False,
     corpus: Path | None = None,
     note: str | None = None,
+    hardware: str | None = None,
 ) -> None:
     """Calibrate a trained model and write its Hub folder; the folder appears complete or not at all.
 
@@ -48,6 +49,7 @@ def publish(
         corpus: rendered corpus whose composed pieces the profile is calibrated with, instead of plain tones.
         note: what else there is to say about the training, such as what the weights it started from had learned;
             Markdown.
+        hardware: what the run computed on, such as "one H200 GPU".
 
     Raises:
         FileNotFoundError: `run_dir` holds no trained model, or `corpus` no corpus.
@@ -70,6 +72,7 @@ def publish(
         "training_data": training_data,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **({"note": note} if note else {}),
+        **({"hardware": hardware} if hardware else {}),
         **training_facts(run_dir),
     }
     # The config keeps float32: half precision is how weights are stored, not how they are used.
@@ -122,6 +125,21 @@ def write_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     logger.info("published %s", target)
+
+
+def push(folder: Path, name: str) -> None:
+    """Upload a published folder to the Hub.
+
+    Args:
+        folder: of the model.
+        name: USER/NAME; the repository is made if there is none.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(name, exist_ok=True)
+    api.upload_folder(repo_id=name, folder_path=folder)
+    logger.info("pushed to %s", name)
 
 
 def _code_license() -> str:

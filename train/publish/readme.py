@@ -9,7 +9,7 @@ from mt2_music.loading import load_config
 from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.probing.report.comparison import MARK, Row, Score, claim
 
-from .card import duration_of, rows_of_card, title_of
+from .card import computing_of, rows_of_card, title_of
 from .facts import FACTS_FILE, read_json
 
 CLAIM, TABLE = "claim", "models"
@@ -20,15 +20,15 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
 
     Args:
         text: of README, with the lines `<!-- claim -->`, `<!-- end of claim -->`, and the same of `models`.
-        folders: of the published models; a model with a key layer becomes a row of the model it was made from.
+        folders: of published models. Models that README speaks of already stay, as long as their folders lie beside
+            these. A model with a key layer becomes a row of the model it was made from.
 
     Raises:
-        ValueError: a marker is missing, a folder holds no results, or no model of its own.
+        ValueError: a marker is missing, a folder holds no results, there is no model of its own, or README speaks of a
+            model whose folder is not there.
     """
+    folders = _with_models_of(text, folders)
     facts = {folder: read_json(folder / FACTS_FILE) for folder in folders}
-    for folder in folders:
-        if not facts[folder] or not rows_of_card(folder):
-            raise ValueError(f"{folder} holds no {FACTS_FILE} or no results of the benchmark")
     folders = sorted(folders, key=lambda folder: facts[folder]["parameters"])
     plain = [folder for folder in folders if "readout" not in facts[folder]]
     keyed = {facts[folder]["base"]: folder for folder in folders if "readout" in facts[folder]}
@@ -41,36 +41,68 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
     return _between(text, TABLE, "\n".join([*about, "", _table(plain, keyed)]))
 
 
+def _with_models_of(text: str, folders: Sequence[Path]) -> list[Path]:
+    """Return folders of models, and those beside them whose models README speaks of."""
+    named: dict[str, Path] = {}
+    for folder in folders:
+        facts = read_json(folder / FACTS_FILE)
+        if not facts or not rows_of_card(folder):
+            raise ValueError(f"{folder} holds no {FACTS_FILE} or no results of the benchmark")
+        named[title_of(facts)] = folder
+    _, spoken, _ = _parts(text, TABLE)
+    for title in re.findall(r"^`([^`]+)` (?:has|is) ", spoken, re.MULTILINE):
+        beside = [folder.parent / title for folder in folders if rows_of_card(folder.parent / title)]
+        if title not in named and not beside:
+            raise ValueError(
+                f"README speaks of {title}, whose folder with results is neither named nor beside those that are: "
+                "name it, or take the sentence on it out of README"
+            )
+        named.setdefault(title, *beside[:1])
+    return list(named.values())
+
+
 def _between(text: str, marker: str, content: str) -> str:
+    start, _, end = _parts(text, marker)
+    return f"{start}\n{content}\n\n{end}"
+
+
+def _parts(text: str, marker: str) -> tuple[str, str, str]:
+    """Divide README into what is before and in front of a marker, what stands between, and the rest."""
     start, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
     if text.count(start) != 1 or text.count(end) != 1:
         raise ValueError(f"README needs one line {start.strip()} and one line {end}")
-    return re.sub(f"{start}.*?{end}", lambda _: f"{start}\n{content}\n\n{end}", text, count=1, flags=re.DOTALL)
+    before, _, rest = text.partition(start)
+    inside, _, after = rest.partition(end)
+    return before + start, inside, end + after
 
 
 def _about(folder: Path, facts: dict[str, Any]) -> str:
-    """Say how large a model is and what it was trained on, as far as its files tell."""
+    """Say how large a model is, how long it was trained, and on what, as far as its files tell."""
     text = (
         f"`{title_of(facts)}` has {facts['parameters'] / 1e6:.1f} M parameters, and its vectors have "
         f"{load_config(folder).hidden_size} values."
     )
     settings = facts.get("settings", {})
-    music = [f"{settings['hours']:.0f} hours of audio"] if "num_tracks" in settings else []
+    music = [f"{settings['hours']:.0f} hours of recordings"] if "num_tracks" in settings else []
     if settings.get("quad_share"):
-        music.append("pieces rendered from scores")
+        length = f"{settings['quad_hours']:.0f} hours of " if "quad_hours" in settings else ""
+        music.append(f"{length}pieces rendered from scores")
     if music:
         # Of a model that went on from another, the run knows its own hours alone: its card says the rest.
         knows = "hours" in facts and not settings.get("init_from")
-        took = f" in {duration_of(facts['hours'])} of computing" if knows else ""
-        text += f" It was trained on {' and '.join(music)}{took}."
+        took = f" for {computing_of(facts)}," if knows else ""
+        text += f" It was trained{took} on {' and '.join(music)}."
     return text
 
 
 def _about_keys(title: str, base: str) -> str:
-    usual = " `mt2` and `mt2_music.load()` use it unless told otherwise." if title == DEFAULT_MODEL else ""
+    if title == DEFAULT_MODEL:
+        where = f"`{title}` is the default of `mt2` and `mt2_music.load()`."
+    else:  # the wheel holds the default and what it was made from
+        where = f"Neither is installed with the package: give a folder of the checkout, such as `model_cards/{title}`."
     return (
         f"`{title}` is `{base}` with one more layer, which names the 24 keys; embeddings of both are the same. "
-        f"Choose it to name keys, and `{base}` to train or fine-tune from.{usual}"
+        f"Choose it to name keys, and `{base}` to train or fine-tune from. {where}"
     )
 
 

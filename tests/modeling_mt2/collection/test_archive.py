@@ -16,8 +16,8 @@ import soundfile
 
 from mt2_music.audio.files import audio_files
 from mt2_music.cli import main
-from mt2_music.collection.formats import write_table
 from mt2_music.collection.similar import nearest
+from mt2_music.collection.table_formats import write_table
 from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
@@ -267,7 +267,7 @@ def test_a_disk_that_fails_for_once_costs_no_part(published, songs, tmp_path, mo
         raise PermissionError(13, "permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mt2_music.collection.formats._read_arrow", refuse)
+        patch.setattr("mt2_music.collection.table_formats._read_arrow", refuse)
         assert main(embed) == 2
     assert part.read_bytes() == before
 

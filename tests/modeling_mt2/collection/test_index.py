@@ -14,10 +14,10 @@ import soundfile
 
 from mt2_music import load, storage
 from mt2_music.cli import main
-from mt2_music.collection.formats import write_table
 from mt2_music.collection.index import SongFile, find_songs, refresh_index
 from mt2_music.collection.similar import similar_songs
 from mt2_music.collection.stores import only_writer
+from mt2_music.collection.table_formats import write_table
 from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.loading import Provenance, find_model

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mt2_music import MT2Config
 from mt2_music.train import run_folder
 from mt2_music.train.finetune.__main__ import main as finetune
 from mt2_music.train.prepare.__main__ import main as prepare
@@ -233,6 +234,7 @@ def test_watching_with_tensorboard_and_on_a_prepared_archive(music_folder, tmp_p
         (["--dataset", "a", "--streaming", "true", "--quads_dir", "b"], "--streaming goes neither with --quads_dir"),
         (["--audio_dir", "a", "--shortest_window_seconds", "9"], "from 0 to window_seconds"),
         (["--audio_dir", "a", "--mel_views", "none"], "untransposed or all"),
+        (["--audio_dir", "a", "--mel_level", "-0.8"], "mel_level must not be negative"),
     ],
 )
 def test_contradictions_are_refused(arguments, message, tmp_path):
@@ -267,6 +269,22 @@ def test_the_base_preset_is_the_size_of_the_paper(tmp_path):
     model, _ = load_model_and_extractor(arguments, training)
     assert sum(weights.numel() for weights in model.mt2.parameters()) == pytest.approx(5.4e6, rel=0.05)
     assert (len(model.mt2.layers), training.per_device_train_batch_size) == (12, 128)
+
+
+def test_the_paper_preset_is_the_architecture_of_the_paper(tmp_path):
+    """All of `MT2Config.paper()`, whatever it will say; and a plain run has the defaults of `MT2Config`."""
+    given = ["--audio_dir", "a", "--output_dir", str(tmp_path)]
+    model, extractor = load_model_and_extractor(*parse_arguments(["--preset", "paper", *given]))
+    written_by_models = {"architectures", "dtype"}
+    assert {
+        name: value
+        for name, value in model.config.to_dict().items()
+        if value != MT2Config.paper().to_dict().get(name) and name not in written_by_models
+    } == {}
+    assert extractor.cqt_scale == "decibel"
+    arguments, training = parse_arguments([*given, "--mel_level", "0"])
+    config = load_model_and_extractor(arguments, training)[0].config
+    assert (config.silence_range, config.mel_level) == (MT2Config().silence_range, None)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -1,5 +1,6 @@
 """Pre-training on quads: the losses of the prototype, all in one run, exact resumption, each off by its weight."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from mt2_music.train.pretrain.__main__ import main
 from mt2_music.train.pretrain.config import MT2TrainingArguments
 from mt2_music.train.pretrain.run import load_audio, make_trainer, parse_arguments
 from mt2_music.train.pretrain.trainer import MT2Trainer
+from mt2_music.train.run_folder import SETTINGS_FILE
 from support import TINY, KilledError, after_saving, log_of, same_weights, tiny_config, weights_of
 
 REFERENCE = Path(__file__).parent / "reference" / "quads.npz"
@@ -134,6 +136,8 @@ def test_a_killed_run_on_quads_and_recordings_goes_on_to_the_same_end(
     assert len(logged) == 3
     measured = {"frame_accuracy", "profile_magnitude", "rank_equivariant", "rank_contrastive", "share_windows_skipped"}
     assert all({logged_as(name) for name in LOSSES} | measured <= entry.keys() for entry in logged)
+    settings = json.loads((tmp_path / "whole" / SETTINGS_FILE).read_text(encoding="utf-8"))
+    assert settings["quad_hours"] == pytest.approx(6 * 4 * 5 / 3600, abs=1e-3)
     heads = {name.split(".")[0] for name in weights_of(tmp_path / "whole")}
     assert heads == {"mt2", "key_head", "projection_head", "frame_head", "tempo_head", "cepstrum_head"}
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
+from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.publish.__main__ import main
 from mt2_music.train.publish.calibrate import calibrate_key
 from mt2_music.train.publish.facts import training_facts
@@ -105,17 +106,46 @@ def test_hours_count_the_batches_whose_gradients_are_accumulated(tmp_path):
 def test_a_card_says_where_weights_started_and_what_the_note_says(run_dir, tmp_path):
     run = shutil.copytree(run_dir, tmp_path / "run")
     settings = json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8"))
-    settings |= {"init_from": "/home/me/runs/first", "num_tracks": 1, "hours": 1.0, "quad_share": 0.5}
+    settings |= {
+        "init_from": "/home/me/runs/first",
+        "num_tracks": 1,
+        "hours": 1.0,
+        "quad_share": 0.5,
+        "quad_hours": 2.5,
+    }
     (run / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
     (tmp_path / "note.md").write_text("Trained in **two** stages.\n", encoding="utf-8")
-    assert main([str(run), str(tmp_path / "model"), "--note", str(tmp_path / "note.md")]) == 0
+    options = ["--note", str(tmp_path / "note.md"), "--hardware", "two cores"]
+    assert main([str(run), str(tmp_path / "model"), *options]) == 0
     facts = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
     assert facts["note"] == "Trained in **two** stages."
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     training = card[card.index("## Training") : card.index("## Limits")]
-    said = ("- started from the weights of `first`", "- 1 track, 1 hour of audio", "50 % of the songs", facts["note"])
+    said = ("- started from the weights of `first`", "- 1 track, 1 hour of audio", facts["note"])
+    said += ("50 % of the songs of a step, drawn from 2.5 hours", "minutes on two cores")
     assert all(line in training for line in said), training
     assert "/home/me" not in card
+
+
+def test_a_pushed_folder_is_named_and_complete(published, tmp_path, monkeypatch, caplog):
+    """By the command that writes cards, once there are results; and nothing is uploaded under another's name."""
+    uploaded = []
+
+    class Hub:
+        def create_repo(self, name, exist_ok):
+            assert exist_ok
+
+        def upload_folder(self, repo_id, folder_path):
+            uploaded.append((repo_id, (Path(folder_path) / "README.md").read_text(encoding="utf-8")))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    folder = shutil.copytree(published, tmp_path / "mt2-test")
+    assert card([str(folder), "--push", "me/other"]) == 2 and not uploaded
+    assert "holds mt2-test: push it as USER/mt2-test" in caplog.text
+    assert card([str(folder), str(folder), "--push", "me/mt2-test"]) == 2 and not uploaded
+    assert card([str(folder), "--push", "me/mt2-test"]) == 0
+    ((name, text),) = uploaded
+    assert name == "me/mt2-test" and 'from_pretrained("me/mt2-test"' in text and "It runs in the folder" not in text
 
 
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
