@@ -43,8 +43,8 @@ from mt2_music.train.synth.corpus import key_of, read_rows
 from mt2_music.train.synth.score import Beat, Segment
 
 # What a system says of a file, with an entry for each question that it answers: "chords" (segments), "beats" and
-# "downbeats" (seconds), "tempo" (beats per minute), "key" and "keys" (segments). Chords, tempo and key are None where it
-# finds none. Of a model also the likeliest "signature".
+# "downbeats" (seconds), "tempo" (beats per minute), "key" and "keys" (segments). Chords, tempo and key are None where
+# it finds none. Of a model also the likeliest "signature".
 Answer = dict[str, Any]
 System = Callable[[Path], Answer]
 

@@ -113,8 +113,7 @@ def test_a_higher_song_has_higher_chords_and_the_same_beats(model):
     rng = np.random.default_rng(4)
     score = compose(rng, 20, 2, "major")
     low, high = (
-        model.analyze(play_additive(score.transposed(shift), np.random.default_rng(1), RATE), RATE)
-        for shift in (0, 3)
+        model.analyze(play_additive(score.transposed(shift), np.random.default_rng(1), RATE), RATE) for shift in (0, 3)
     )
     grid = np.arange(0.5, 19.5, 0.1)
 
@@ -154,7 +153,9 @@ def test_frames_in_pieces_are_classified_as_at_once(model):
 def test_padding_changes_no_frame(model):
     features = model.extractor([cadences(0, 1)[: 3 * RATE], cadences(0, 2)[: 7 * RATE]], sampling_rate=RATE)
     batch = {name: torch.as_tensor(np.asarray(values)) for name, values in features.items()}
-    alone = torch.as_tensor(np.asarray(model.extractor(cadences(0, 1)[: 3 * RATE], sampling_rate=RATE)["input_features"]))
+    alone = torch.as_tensor(
+        np.asarray(model.extractor(cadences(0, 1)[: 3 * RATE], sampling_rate=RATE)["input_features"])
+    )
     with torch.no_grad():
         together = model.model(**batch).frame_logits[0, : alone.shape[1]]
         assert torch.allclose(together, model.model(alone).frame_logits[0], atol=1e-4)

@@ -65,8 +65,39 @@ def test_the_tempo_decides_what_beats_alone_leave_open():
         assert 60 / np.median(np.diff(found)) == pytest.approx(tempo, rel=0.03)
 
 
+class EveryWay:
+    """All ways to place beats on few frames, and their scores, written out."""
+
+    def __init__(self, beat, none, intervals, tempo, change):
+        self.beat, self.none, self.intervals, self.tempo, self.change = beat, none, intervals, tempo, change
+
+    def score(self, beats, following):
+        """Score beats; `following` holds the interval before the first one, and the one behind every beat."""
+        total = self.none[: beats[0]].sum() - np.log(self.intervals[following[0]])
+        for place, frame in enumerate(beats):
+            interval = following[place + 1]
+            total += self.beat[frame] + self.change[following[place], interval]
+            total += self.tempo[frame // decode.FRAMES_PER_FRAME, interval]
+            last = beats[place + 1] if place + 1 < len(beats) else len(self.beat)
+            total += self.none[frame + 1 : last].sum()
+        return total
+
+    def best(self):
+        found = (-np.inf, [])
+        every = range(len(self.intervals))
+        ways = [([first], [start]) for start in every for first in range(self.intervals[start])]
+        while ways:
+            beats, following = ways.pop()
+            for interval in every:
+                after = beats[-1] + self.intervals[interval]
+                if after >= len(self.beat):
+                    found = max(found, (self.score(beats, [*following, interval]), beats))
+                else:
+                    ways.append(([*beats, after], [*following, interval]))
+        return found[1]
+
+
 def test_beats_are_the_best_sequence_of_all(monkeypatch):
-    """Against every way to place beats on few frames."""
     rng = np.random.default_rng(3)
     intervals = np.array([3, 4, 5])
     monkeypatch.setattr(decode, "BEAT_FRAMES", 0.0)
@@ -74,32 +105,10 @@ def test_beats_are_the_best_sequence_of_all(monkeypatch):
     change = -4.0 * abs(intervals[None] / intervals[:, None] - 1)
     change -= np.log(np.exp(change).sum(1, keepdims=True))
     for _ in range(5):
-        beat, none = np.log(rng.uniform(0.05, 0.9, 14)), np.log(rng.uniform(0.05, 0.9, 14))
+        beat, none = np.log(rng.uniform(0.05, 0.9, (2, 14)))
         tempo = rng.standard_normal((14, 3)) * 0.3
-
-        def score(beats: list[int], following: list[int]) -> float:
-            """Score beats, each with the interval that follows it, and the one before the first."""
-            total = none[: beats[0]].sum() - np.log(intervals[following[0]])
-            for place, frame in enumerate(beats):
-                total += beat[frame] + change[following[place], following[place + 1]]
-                total += tempo[frame // decode.FRAMES_PER_FRAME, following[place + 1]]
-                last = beats[place + 1] if place + 1 < len(beats) else 14
-                total += none[frame + 1 : last].sum()
-            return total
-
-        best = (-np.inf, [])
-        for first in range(14):
-            for start in range(3):
-                stack = [([first], [start])] if first < intervals[start] else []
-                while stack:
-                    beats, following = stack.pop()
-                    for interval in range(3):
-                        after = beats[-1] + intervals[interval]
-                        if after >= 14:
-                            best = max(best, (score(beats, [*following, interval]), beats))
-                        else:
-                            stack.append(([*beats, after], [*following, interval]))
-        assert decode._likeliest_beats(beat, none, intervals, tempo) == best[1]
+        wanted = EveryWay(beat, none, intervals, tempo, change).best()
+        assert decode._likeliest_beats(beat, none, intervals, tempo) == wanted
 
 
 @pytest.mark.parametrize("metre", [2, 3, 4, 5, 6])
