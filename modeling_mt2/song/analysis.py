@@ -1,15 +1,13 @@
-"""What a song is made of: its key, keys over time, chords, beats and tempo, from one model in one pass."""
+"""What a song is made of: its key, keys over time, chords, beats and tempo, from one model."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mt2_music.configuration_mt2 import MT2Config
 from mt2_music.feature_extraction import MT2FeatureExtractor
 from mt2_music.modeling_mt2 import (
     WINDOWS_PER_CHUNK,
@@ -19,13 +17,14 @@ from mt2_music.modeling_mt2 import (
     sounding_frames,
 )
 from mt2_music.music import KEY_LABELS, NO_CHORD, SEVENTH_LABELS, TRIAD_LABELS, triad_of
+from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 from .decode import find_bars, find_beats, likeliest_sequence, runs
-from .embed import MIN_CENTS, WindowWeights, tuned_features, window_batches
-from .keys import KeyEstimate, SongAnswers, read_key
+from .embed import MIN_CENTS, tuned_features, window_batches
+from .keys import KeyEstimate, classify_key
 from .rows import Rows
 from .timeline import Beats, ChordSegment, KeySegment, Timeline
-from .tonality import PitchStatistics, cqt_magnitudes, sum_octaves
+from .tonality import cqt_magnitudes, sum_octaves
 
 TEMPI = tuple(float(tempo) for tempo in np.geomspace(40, 215, 36))  # beats per minute, 5 % apart
 # What the head says of every frame, and in which order.
@@ -140,7 +139,6 @@ class _Frames:
     groups: dict[str, np.ndarray]
     sounding: np.ndarray
     rate: float
-    song: SongAnswers
     chroma: np.ndarray
 
     @property
@@ -174,9 +172,11 @@ def analyse_song(
         FileNotFoundError: a path that does not exist.
     """
     check_analyses(model)
+    if hasattr(audio, "read"):
+        audio = audio.read()  # it is decoded twice
+    key = classify_key(model, extractor, audio, sampling_rate, DEFAULT_TRANSPOSITIONS)
     pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
     frames = _read_frames(model, extractor, pieces)
-    key = frames.song.estimate(partial(read_key, model), cents, always=False)
     # A song that is out of tune was read faster or slower.
     speed = 2 ** (cents / 1200) if abs(cents) >= MIN_CENTS else 1.0
     seconds = frames.seconds * speed
@@ -194,33 +194,21 @@ def analyse_song(
 @torch.no_grad()
 def _read_frames(model: MT2ForMusicAnalysis, extractor: MT2FeatureExtractor, pieces: Iterable[Tensor]) -> _Frames:
     config = model.config
-    length = config.max_frames
-    answers, levels, logits, chroma = Rows(), Rows(), Rows(torch.float16), Rows()
-    loudness, pitches = WindowWeights(config), PitchStatistics(extractor, config)
+    levels, logits, chroma = Rows(), Rows(torch.float16), Rows()
 
     def tokens() -> Iterator[Tensor]:
-        for features, mask in window_batches(pieces, length, length, WINDOWS_PER_CHUNK // 4):
-            encoded = model.mt2(features, attention_mask=mask)
-            of_frames = frame_levels(features, config)
-            answers.add(model.classifier(model._pool(encoded, of_frames, mask)))
-            levels.add(of_frames[mask])
+        for features, mask in window_batches(pieces, config.max_frames, config.max_frames, WINDOWS_PER_CHUNK // 4):
+            levels.add(frame_levels(features, config)[mask])
             chroma.add(_mean_chroma(features[mask], extractor))
-            loudness.add(features, mask)
-            pitches.add(features, mask)
-            yield encoded.last_hidden_state[mask]
+            yield model.mt2(features, attention_mask=mask).last_hidden_state[mask]
 
     for part in _classified(model, tokens()):
         logits.add(torch.cat([_log_probabilities(group) for group in part.float().split(_sizes(), 1)], 1))
-    weights, sounding = loudness.weights()
-    seconds = length / config.frame_rate
-    shares, num_frames = loudness.shares(), loudness.num_frames()
-    song = SongAnswers((0,), answers.values[None], weights, sounding, seconds, shares, num_frames, pitches)
     groups = dict(zip(GROUPS, logits.values.split(_sizes(), 1), strict=True))
     return _Frames(
         {name: values.float().numpy() for name, values in groups.items()},
-        _sounding(levels.values, config),
+        sounding_frames(levels.values[None], config)[0].numpy(),
         config.frame_rate,
-        song,
         chroma.values.numpy(),
     )
 
@@ -258,10 +246,6 @@ def _log_probabilities(logits: Tensor) -> Tensor:
     if logits.shape[1] == len(GROUPS["beat"]):  # these two do not exclude each other
         return torch.nn.functional.logsigmoid(logits)
     return logits.log_softmax(1)
-
-
-def _sounding(levels: Tensor, config: MT2Config) -> np.ndarray:
-    return sounding_frames(levels[None], config)[0].numpy()
 
 
 def _chords(frames: _Frames, speed: float) -> Timeline[ChordSegment]:

@@ -1,9 +1,9 @@
 """Fit a frame head on a published key model: `python -m mt2_music.train.analysis MODEL TARGET --corpus corpus`.
 
-The head says of every frame which chord sounds, with its seventh, which key holds, how fast the beats are, and whether
-there is a beat or a downbeat. It is fitted on the frozen frame tokens of the training pieces of a rendered corpus, also
-in other keys, and of drums and noise without a chord. Validation pieces score it, and test pieces are not used. The new
-folder holds the whole model, its key layer and the head: `mt2 analyze` and `mt2_music.load` use them.
+The head says of every frame which chord sounds, with its seventh, which key holds, how fast the beats are, and
+whether there is a beat or a downbeat. It is fitted on the frozen frame tokens of the training pieces of a rendered
+corpus, also in other keys, and of drums and noise without a chord. Validation pieces score it, and test pieces are not
+used. The new folder holds the whole model, its key layer and the head: `mt2 analyze` and `mt2_music.load` use them.
 """
 
 import argparse
