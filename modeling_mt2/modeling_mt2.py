@@ -287,7 +287,7 @@ class MT2PreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _input_embed_layer = "cqt_projection"
     # A checkpoint of one head is a good start for another; its own head is no error then.
-    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum)_head\.|^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum|analysis)_head\.|^classifier\."]
 
     def freeze_feature_encoder(self) -> None:
         """Keep what turns spectrogram frames into tokens, `MT2Embeddings`, from being trained."""
@@ -881,7 +881,7 @@ class MT2ContextLayer(nn.Module):
         return hidden_states + self.projection(self.activation(mixed))
 
 
-class MT2FrameHead(nn.Module):
+class MT2AnalysisHead(nn.Module):
     """Frame tokens and their surroundings to logits: convolutions that look further from layer to layer."""
 
     def __init__(self, config: MT2Config) -> None:
@@ -922,7 +922,7 @@ class MT2ForMusicAnalysis(MT2ForAudioClassification):
 
     def __init__(self, config: MT2Config) -> None:
         super().__init__(config)
-        self.frame_head = MT2FrameHead(config)
+        self.analysis_head = MT2AnalysisHead(config)
         self.post_init()
 
     @can_return_tuple
@@ -943,7 +943,7 @@ class MT2ForMusicAnalysis(MT2ForAudioClassification):
         return MT2ForMusicAnalysisOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,
-            frame_logits=self.frame_head(encoded.last_hidden_state, attention_mask),
+            frame_logits=self.analysis_head(encoded.last_hidden_state, attention_mask),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )

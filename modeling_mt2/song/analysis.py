@@ -215,18 +215,18 @@ def _read_frames(model: MT2ForMusicAnalysis, extractor: MT2FeatureExtractor, pie
 
 def _classified(model: MT2ForMusicAnalysis, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     """Classify frame tokens that come in pieces (T, D) as if they came at once, in bounded memory."""
-    reach = model.frame_head.reach
+    reach = model.analysis_head.reach
     kept: Tensor | None = None
     done = 0  # frames of `kept` that were classified
     for piece in pieces:
         kept = piece if kept is None else torch.cat([kept, piece])
         ready = len(kept) - reach
         if ready > done:
-            yield model.frame_head(kept[None])[0, done:ready]
+            yield model.analysis_head(kept[None])[0, done:ready]
             passed = max(0, ready - reach)
             kept, done = kept[passed:], ready - passed
     if kept is not None:
-        yield model.frame_head(kept[None])[0, done:]
+        yield model.analysis_head(kept[None])[0, done:]
 
 
 def _mean_chroma(features: Tensor, extractor: MT2FeatureExtractor) -> Tensor:

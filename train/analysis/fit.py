@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2ForMusicAnalysis
-from mt2_music.modeling_mt2 import MT2FrameHead
+from mt2_music.modeling_mt2 import MT2AnalysisHead
 from mt2_music.song.analysis import FRAME_LABELS, GROUPS, TEMPI
 from mt2_music.song.decode import find_bars, find_beats
 from mt2_music.train.probing.cache import EmbeddingCache
@@ -120,7 +120,7 @@ def fit_head(
     tokens = Tokens(model, extractor, cache_dir, name)
     tokens.fill([*training, *validation])
     analysis = with_head(model, seed)
-    _fit([tokens(piece) for piece in training], analysis.frame_head, steps, seed)
+    _fit([tokens(piece) for piece in training], analysis.analysis_head, steps, seed)
     analysis.eval()
     return analysis, score_head(analysis, tokens, validation)
 
@@ -132,12 +132,12 @@ def with_head(model: MT2ForAudioClassification, seed: int) -> MT2ForMusicAnalysi
     torch.manual_seed(seed)
     analysis = MT2ForMusicAnalysis(config)
     missing, unexpected = analysis.load_state_dict(model.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("frame_head.") for name in missing)
+    assert not unexpected and all(name.startswith("analysis_head.") for name in missing)
     return analysis
 
 
 def _fit(
-    pieces: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], head: MT2FrameHead, steps: int, seed: int
+    pieces: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]], head: MT2AnalysisHead, steps: int, seed: int
 ) -> None:
     """Train a head with AdamW on random stretches; tokens are standardised, and the head takes that over."""
     sample = np.concatenate([tokens[::50] for tokens, _ in pieces]).astype(np.float32)
@@ -197,7 +197,7 @@ def score_head(model: MT2ForMusicAnalysis, tokens: Tokens, pieces: Sequence[Piec
     rate = model.config.frame_rate
     for piece in pieces:
         values, targets = tokens(piece)
-        logits = model.frame_head(torch.from_numpy(values.astype(np.float32))[None])[0]
+        logits = model.analysis_head(torch.from_numpy(values.astype(np.float32))[None])[0]
         groups = dict(zip(GROUPS, logits.split([len(labels) for labels in GROUPS.values()], 1), strict=True))
         for name, counts in right.items():
             known = targets[name] != UNKNOWN

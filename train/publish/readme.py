@@ -21,7 +21,8 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
     Args:
         text: of README, with the lines `<!-- claim -->`, `<!-- end of claim -->`, and the same of `models`.
         folders: of published models. Models that README speaks of already stay, as long as their folders lie beside
-            these. A model with a key layer becomes a row of the model it was made from.
+            these. A model with a key layer becomes a row of the model it was made from; one with a frame
+            head becomes a sentence.
 
     Raises:
         ValueError: a marker is missing, a folder holds no results, there is no model of its own, or README speaks of a
@@ -31,13 +32,17 @@ def fill_readme(text: str, folders: Sequence[Path]) -> str:
     facts = {folder: read_json(folder / FACTS_FILE) for folder in folders}
     folders = sorted(folders, key=lambda folder: facts[folder]["parameters"])
     plain = [folder for folder in folders if "readout" not in facts[folder]]
-    keyed = {facts[folder]["base"]: folder for folder in folders if "readout" in facts[folder]}
+    analysing = [folder for folder in folders if "frame_scores" in facts[folder]]
+    keyed = {
+        facts[folder]["base"]: folder for folder in folders if "readout" in facts[folder] and folder not in analysing
+    }
     if not plain:
         raise ValueError("name the folder of at least one model without a key layer")
     claims = [claim(title_of(facts[folder]), rows_of_card(folder)) for folder in plain]
     text = _between(text, CLAIM, "\n".join(claims))
     about = [_about(folder, facts[folder]) for folder in plain]
     about += [_about_keys(title_of(facts[folder]), base) for base, folder in keyed.items()]
+    about += [_about_analysis(facts[folder]) for folder in analysing]
     return _between(text, TABLE, "\n".join([*about, "", _table(plain, keyed)]))
 
 
@@ -96,13 +101,18 @@ def _about(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _about_keys(title: str, base: str) -> str:
-    if title == DEFAULT_MODEL:
-        where = f"`{title}` is the default of `mt2` and `mt2_music.load()`."
-    else:  # the wheel holds the default and what it was made from
-        where = f"Neither is installed with the package: give a folder of the checkout, such as `model_cards/{title}`."
     return (
         f"`{title}` is `{base}` with one more layer, which names the 24 keys; embeddings of both are the same. "
-        f"Choose it to name keys, and `{base}` to train or fine-tune from. {where}"
+        f"Train and fine-tune from `{base}`."
+    )
+
+
+def _about_analysis(facts: dict[str, Any]) -> str:
+    title = title_of(facts)
+    default = " It is the default of `mt2` and `mt2_music.load()`." if title == DEFAULT_MODEL else ""
+    return (
+        f"`{title}` is `{facts['key_model']}` with one more head, which finds chords, keys over time, beats and tempo."
+        f"{default}"
     )
 
 

@@ -140,13 +140,13 @@ def test_a_detuned_song_is_read_at_its_own_times(model, modulation):
 def test_frames_in_pieces_are_classified_as_at_once(model):
     tokens = torch.randn(2400, model.config.hidden_size)
     with torch.no_grad():
-        whole = model.model.frame_head(tokens[None])[0]
+        whole = model.model.analysis_head(tokens[None])[0]
         parts = list(_classified(model.model, tokens.split([1, 500, 125, 700, 1074])))
         assert torch.allclose(torch.cat(parts), whole, atol=1e-4)
-        reach = model.model.frame_head.reach
+        reach = model.model.analysis_head.reach
         changed = tokens.clone()
         changed[0] += 1
-        moved = (model.model.frame_head(changed[None])[0] - whole).abs().amax(1) > 0
+        moved = (model.model.analysis_head(changed[None])[0] - whole).abs().amax(1) > 0
         assert moved[: reach + 1].any() and not moved[reach + 1 :].any()  # it reaches no further than it says
 
 
