@@ -1,6 +1,6 @@
 """Choices and defaults that functions and the `mt2` command share; imports nothing, so that `mt2 --help` is quick."""
 
-DEFAULT_MODEL = "mt2-small-key"  # comes with the package; knows both signatures and keys
+DEFAULT_MODEL = "mt2-small-analysis"  # comes with the package; finds keys, chords, beats and tempo
 
 VECTORS = ("mean", "equivariant", "contrastive")  # of a song; a model may lack one of the last two
 TABLE_SUFFIXES = (".npz", ".parquet", ".arrow")

@@ -1,4 +1,4 @@
-"""Fit a frame head on a published key model: `python -m mt2_music.train.analysis MODEL TARGET --corpus corpus`.
+"""Fit an analysis head on a published key model: `python -m mt2_music.train.analysis MODEL TARGET --corpus corpus`.
 
 The head says of every frame which chord sounds, with its seventh, which key holds, how fast the beats are, and
 whether there is a beat or a downbeat. It is fitted on the frozen frame tokens of the training pieces of a rendered
@@ -11,10 +11,11 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mt2_music import MT2ForAudioClassification, MT2ForPreTraining
 from mt2_music.interrupts import command
-from mt2_music.loading import find_model, load_extractor, load_model
+from mt2_music.loading import find_model, load_extractor, load_model, load_published
 from mt2_music.song.keys import check_names_keys
 from mt2_music.train.analysis.fit import STEPS, fit_head
 from mt2_music.train.analysis.pieces import NUM_DRUMS, NUM_NOISES, VIEWS_PER_PIECE
@@ -37,15 +38,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="folder to write, such as model_cards/NAME-analysis")
     parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus")
     parser.add_argument("--cache_dir", type=Path, default=Path("probe_cache"), help="where frame tokens are kept")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the optimiser (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=STEPS,
+        help="of the optimiser; 0 keeps the head that MODEL has, and scores it anew (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         check_target(arguments.target, arguments.replace)
-        model = load_model(MT2ForAudioClassification, arguments.model)
+        model: Any = load_published(arguments.model)
         check_names_keys(model)
+        if not isinstance(model, MT2ForAudioClassification):
+            raise ValueError(f"{arguments.model} names key signatures only: fit its key layer first, by train.key")
         extractor = load_extractor(arguments.model)
         name = Path(arguments.model).name
         analysis, scores = fit_head(model, extractor, arguments.corpus, arguments.cache_dir, name, arguments.steps)
@@ -61,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             **published,
             "name": arguments.target.name,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
-            "key_model": name,
+            "key_model": published.get("key_model", name),
             "frame_pieces": FITTED_ON,
             "frame_scores": {score: round(value, 4) for score, value in scores.items()},
         }

@@ -1,4 +1,4 @@
-"""Fit the frame head on frozen frame tokens, and score it.
+"""Fit the analysis head on frozen frame tokens, and score it.
 
 Shapes: B stretches, T frames, D hidden size.
 """
@@ -95,22 +95,24 @@ def fit_head(
     steps: int = STEPS,
     seed: int = 0,
 ) -> tuple[MT2ForMusicAnalysis, dict[str, float]]:
-    """Fit a frame head beside the key layer of a model, and score it on validation pieces.
+    """Fit an analysis head beside the key layer of a model, and score it on validation pieces.
 
     Args:
         model, extractor: from one published folder; the model names keys.
         corpus: rendered corpus; training and validation pieces are used.
         cache_dir: where tokens and sounds without chords are kept, and found if they were made before.
         name: of the model.
-        steps: of the optimiser; the learning rate falls to zero.
+        steps: of the optimiser; the learning rate falls to zero. With 0, a model that has a head keeps it as it is.
         seed: of weights, stretches and dropout.
 
     Returns:
         The model with both heads, in evaluation mode, and its scores on validation; see `score_head`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no corpus, or pieces cannot be used.
+        FileNotFoundError, ValueError: there is no corpus, or pieces cannot be used; or no head to keep.
     """
+    if not steps and not isinstance(model, MT2ForMusicAnalysis):
+        raise ValueError(f"{name} has no analysis head that could stay as it is")
     rows = read_rows(corpus)
     room = model.config.num_transposition_bins // 2
     training = [*corpus_pieces(corpus, rows, "train", room), *chordless_pieces(cache_dir / "chordless")]
@@ -118,21 +120,25 @@ def fit_head(
     if not training or not validation:
         raise ValueError(f"{corpus} has too few pieces with chords, keys or beats")
     tokens = Tokens(model, extractor, cache_dir, name)
-    tokens.fill([*training, *validation])
-    analysis = with_head(model, seed)
-    _fit([tokens(piece) for piece in training], analysis.analysis_head, steps, seed)
+    if isinstance(model, MT2ForMusicAnalysis) and not steps:
+        analysis = model
+    else:
+        analysis = with_head(model, seed)
+        tokens.fill(training)
+        _fit([tokens(piece) for piece in training], analysis.analysis_head, steps, seed)
+    tokens.fill(validation)
     analysis.eval()
     return analysis, score_head(analysis, tokens, validation)
 
 
 def with_head(model: MT2ForAudioClassification, seed: int) -> MT2ForMusicAnalysis:
-    """Put a new frame head beside the key layer of a model."""
+    """Put a new analysis head beside the key layer of a model."""
     config = type(model.config).from_dict(model.config.to_dict())
     config.frame_labels = list(FRAME_LABELS)
     torch.manual_seed(seed)
     analysis = MT2ForMusicAnalysis(config)
-    missing, unexpected = analysis.load_state_dict(model.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("analysis_head.") for name in missing)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("analysis_head.")}
+    analysis.load_state_dict(weights, strict=False)
     return analysis
 
 
