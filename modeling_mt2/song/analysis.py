@@ -37,12 +37,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 FRAME_LABELS = tuple(f"{group} {label}".strip() for group, labels in GROUPS.items() for label in labels)
 
-# Logs of how likely a change to one other chord or key is, from frame to frame; chosen on validation pieces.
-CHORD_CHANGE, KEY_CHANGE = -8.0, -60.0
+# Logs of how likely a change to one other chord or key is, from frame to frame; chosen on validation pieces, see
+# benchmarks/songs/decoders.md.
+CHORD_CHANGE, KEY_CHANGE = -8.0, -100.0
 PITCHLESS = ("silent", "no pitch")  # reasons why a song has no key that leave it no chord either
 FRAMES_PER_CHROMA = 8  # a quarter of a second
 MIN_SILENCE = 0.5  # seconds without sound that end a key
-MIN_BEAT = 0.2  # mean probability of its beats below which a song has none
+# Mean probability of its beats below which a song has none, and one without pitch: of 44 validation pieces none lies
+# below the first, and noise of eight colours below the second.
+MIN_BEAT, MIN_BEAT_OF_NOISE = 0.2, 0.4
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def analyse_song(
         key=key,
         keys=_keys(frames, speed) if key.reason is None else Timeline([KeySegment(0.0, seconds, None, 0.0)]),
         chords=_chords(frames, speed) if pitched else Timeline([ChordSegment(0.0, seconds, NO_CHORD, NO_CHORD, 1.0)]),
-        beats=_beats(frames, speed),
+        beats=_beats(frames, speed, MIN_BEAT if pitched else MIN_BEAT_OF_NOISE),
         seconds=seconds,
         chroma=frames.chroma,
     )
@@ -285,13 +288,13 @@ def _times(frames: _Frames, speed: float, first: int, last: int, is_last: bool) 
     return start, frames.seconds * speed if is_last else (last - 0.5) / frames.rate * speed
 
 
-def _beats(frames: _Frames, speed: float) -> Beats:
+def _beats(frames: _Frames, speed: float, min_beat: float = MIN_BEAT) -> Beats:
     probabilities = np.exp(frames.groups["beat"])
     probabilities[~frames.sounding] = 0.0
     times = find_beats(probabilities[:, 0], frames.rate, np.array(TEMPI), frames.groups["tempo"])
     nearest = np.clip((times * frames.rate).round().astype(int), 0, len(probabilities) - 1)
     sure = probabilities[nearest, 0]
-    if not len(times) or sure.mean() < MIN_BEAT:
+    if not len(times) or sure.mean() < min_beat:
         return Beats(np.zeros(0), np.zeros(0, int), np.zeros(0))
     positions = find_bars(probabilities[:, 1], times, frames.rate)
     return Beats(times * speed, positions, sure)
