@@ -180,8 +180,8 @@ def analyse_song(
     key = classify_key(model, extractor, audio, sampling_rate, DEFAULT_TRANSPOSITIONS)
     pieces, cents = tuned_features(extractor, audio, sampling_rate, model.device)
     frames = _read_frames(model, extractor, pieces)
-    # A song that is out of tune was read faster or slower.
-    speed = 2 ** (cents / 1200) if abs(cents) >= MIN_CENTS else 1.0
+    # A song that is tuned too high was read more slowly, and its frames last less long than they seem to.
+    speed = 2 ** (-cents / 1200) if abs(cents) >= MIN_CENTS else 1.0
     seconds = frames.seconds * speed
     pitched = key.reason not in PITCHLESS
     return SongAnalysis(
