@@ -6,7 +6,8 @@ Shapes: T frames, N beats, C classes.
 import numpy as np
 
 FRAMES_PER_FRAME = 2  # of beats: finer than the frames, so that tempi lie close together
-LOWEST_TEMPO, HIGHEST_TEMPO = 40.0, 215.0
+LOWEST_TEMPO, HIGHEST_TEMPO, NUM_INTERVALS = 40.0, 215.0, 48
+BLOCK_FRAMES = 1024  # whose scores of intervals are computed at a time
 # How much the probability of a beat, a change of the interval (per relative change) and the tempo count beside the
 # probability of no beat; and how many frames around a beat are part of it. Chosen on validation pieces.
 BEAT_WEIGHT, TEMPO_CHANGE, TEMPO_WEIGHT, BEAT_FRAMES = 0.3, 50.0, 0.3, 2.0
@@ -71,67 +72,82 @@ def find_beats(
     fine = 1 / (1 + np.exp(-np.interp(places, np.arange(len(logits)), logits)))
     rate = frame_rate * FRAMES_PER_FRAME
     shortest, longest = rate * 60 / HIGHEST_TEMPO, rate * 60 / LOWEST_TEMPO
-    intervals = np.arange(round(shortest), round(longest) + 1)
-    tempo = _resampled(tempo_scores, np.log(tempi), np.log(60 * rate / intervals))
+    intervals = np.unique(np.geomspace(shortest, longest, NUM_INTERVALS).round().astype(int))
+    weights = TEMPO_WEIGHT * _interpolation(np.log(tempi), np.log(60 * rate / intervals))
     beat, none = BEAT_WEIGHT * np.log(fine), np.log(1 - fine) / FRAMES_PER_FRAME
-    ends = _likeliest_beats(beat, none, intervals, TEMPO_WEIGHT * tempo)
+    ends = _likeliest_beats(beat, none, intervals, (tempo_scores, weights.astype(np.float32)))
     return np.array([_peak(logits, place / FRAMES_PER_FRAME) for place in ends]) / frame_rate
 
 
-def _resampled(scores: np.ndarray, places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Interpolate scores (T, C) that are known at ascending places (C,) to others."""
+def _interpolation(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return a matrix (C, W) that interpolates what is known at ascending places (C,) to others (W,)."""
     right = np.clip(np.searchsorted(places, wanted), 1, len(places) - 1)
     part = np.clip((wanted - places[right - 1]) / (places[right] - places[right - 1]), 0.0, 1.0)
-    return (1 - part) * scores[:, right - 1] + part * scores[:, right]
+    matrix = np.zeros((len(places), len(wanted)))
+    every = np.arange(len(wanted))
+    matrix[right - 1, every], matrix[right, every] = 1 - part, part
+    return matrix
 
 
-def _likeliest_beats(beat: np.ndarray, none: np.ndarray, intervals: np.ndarray, tempo: np.ndarray) -> list[int]:
-    """Choose beats.
+def _likeliest_beats(
+    beat: np.ndarray, none: np.ndarray, intervals: np.ndarray, tempo: tuple[np.ndarray, np.ndarray]
+) -> list[int]:
+    """Choose beats; what is kept of a long song is one byte for every fine frame and interval.
 
     Args:
         beat, none: scores of a beat and of none at every fine frame, (F,).
-        intervals: that may lie between beats, in fine frames, (I,).
-        tempo: scores of the interval that follows a beat at a frame, (T, I).
+        intervals: that may lie between beats, ascending, in fine frames, (I,).
+        tempo: scores of tempi in every frame, (T, C), and the weights that make scores of intervals of them, (C, I):
+            of the interval that follows a beat at that frame.
 
     Returns:
         Fine frames of the beats.
     """
-    change = -TEMPO_CHANGE * abs(intervals[None] / intervals[:, None] - 1)  # from one interval to the next
-    change -= np.log(np.exp(change).sum(1, keepdims=True))
+    change = -TEMPO_CHANGE * abs(intervals[:, None] / intervals[None] - 1)  # to one interval (rows) from another
+    change -= np.log(np.exp(change).sum(0, keepdims=True))
     silence = np.concatenate([[0.0], none.cumsum()])  # score of no beat in all frames before
     around = round(BEAT_FRAMES * FRAMES_PER_FRAME)  # frames on either side that a beat may make likely
-    every = np.arange(len(intervals))
-    # Of all sequences whose last beat is at a frame, by the interval that follows it: the best score, and the interval
-    # before that beat in it.
-    score = np.full((len(beat), len(intervals)), -np.inf)
-    before = np.zeros(score.shape, np.int16)
+    every, longest = np.arange(len(intervals)), int(intervals[-1])
+    # Of all sequences whose last beat is at a frame, by the interval that follows it: the best score, of the last
+    # frames only, and the interval before that beat in it.
+    score = np.full((longest, len(intervals)), -np.inf)
+    before = np.zeros((len(beat), len(intervals)), np.int8)
+    routes = np.empty(change.shape)
+    start = -np.log(intervals)
+    following = np.zeros((0, len(intervals)))
     for frame in range(len(beat)):
+        place = frame // FRAMES_PER_FRAME
+        if frame % (FRAMES_PER_FRAME * BLOCK_FRAMES) == 0:
+            following = tempo[0][place : place + BLOCK_FRAMES] @ tempo[1]
         last = frame - intervals
         until = silence[max(0, frame - around)]
-        since = np.minimum(0.0, until - silence[np.clip(last + around + 1, 0, len(beat))])
-        first = until - np.log(intervals)  # no beat before
-        ending = np.where(last >= 0, score[np.maximum(last, 0), every] + since, first) + beat[frame]
-        routes = ending[:, None] + change
-        before[frame] = routes.argmax(0)
-        score[frame] = routes[before[frame], every] + tempo[frame // FRAMES_PER_FRAME]
+        since = np.minimum(0.0, until - silence[np.minimum(np.maximum(last + around + 1, 0), len(beat))])
+        ending = score[last % longest, every] + since
+        if last[-1] < 0:  # there may be no beat before
+            ending = np.where(last >= 0, ending, until + start)
+        ending += beat[frame]
+        np.add(change, ending, out=routes)
+        best = before[frame] = routes.argmax(1)
+        score[frame % longest] = routes[every, best] + following[place % BLOCK_FRAMES]
     # The last beat is one whose interval the song ends in.
-    frames = np.arange(len(beat))
+    frames = np.arange(max(0, len(beat) - longest), len(beat))
     behind = silence[-1] - silence[np.minimum(frames + around + 1, len(beat))]
-    final = score + np.minimum(0.0, behind)[:, None]
+    final = score[frames % longest] + np.minimum(0.0, behind)[:, None]
     final[(len(beat) - frames)[:, None] > intervals] = -np.inf
-    frame, interval = np.unravel_index(int(final.argmax()), final.shape)
+    row, interval = np.unravel_index(int(final.argmax()), final.shape)
+    frame = int(frames[row])
     beats = []
     while frame >= 0 and np.isfinite(final).any():
-        beats.append(int(frame))
+        beats.append(frame)
         interval = before[frame, interval]
-        frame = frame - intervals[interval]
+        frame -= int(intervals[interval])
     return beats[::-1]
 
 
 def _peak(logits: np.ndarray, place: float) -> float:
     """Return where a parabola through the highest frame near a place has its top, in frames."""
     nearest = int(np.clip(round(place), 1, len(logits) - 2))
-    low, high = max(1, nearest - 1), min(len(logits) - 2, nearest + 1)
+    low, high = max(1, nearest - 2), min(len(logits) - 2, nearest + 2)
     top = low + int(logits[low : high + 1].argmax())
     left, centre, right = logits[top - 1 : top + 2]
     curvature = left - 2 * centre + right

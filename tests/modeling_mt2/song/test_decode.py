@@ -108,7 +108,7 @@ def test_beats_are_the_best_sequence_of_all(monkeypatch):
         beat, none = np.log(rng.uniform(0.05, 0.9, (2, 14)))
         tempo = rng.standard_normal((14, 3)) * 0.3
         wanted = EveryWay(beat, none, intervals, tempo, change).best()
-        assert decode._likeliest_beats(beat, none, intervals, tempo) == wanted
+        assert decode._likeliest_beats(beat, none, intervals, (tempo, np.eye(3))) == wanted
 
 
 @pytest.mark.parametrize("metre", [2, 3, 4, 5, 6])
