@@ -1,64 +1,58 @@
-"""Music analysis with MT2 in the browser: the key of a song, its keys over time, its form, and similar songs.
+"""Music analysis with MT2 in the browser: the keys, chords and beats of a song, its form, and similar songs.
 
 `python app.py --port 7860` serves the page; a Hugging Face Space runs the same file. It needs no network.
 """
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis import (
-    MAX_SECONDS,
-    SIGNATURE_HOP_SECONDS,
-    TRIAD_HOP_SECONDS,
-    TRIAD_WINDOW_SECONDS,
-    SongAnalyser,
-    SongAnalysis,
-)
-from mt2_music.music import MAJOR_TONICS, MINOR_TONICS, PITCH_CLASSES_BY_FIFTHS, SIGNATURES
-from mt2_music.options import DEFAULT_MODEL, VECTORS
+from analysis import MAX_SECONDS, SIGNATURE_HOP_SECONDS, Findings, SongAnalyser
+from mt2_music import SongAnalysis
 from mt2_music.collection.similar import nearest
 from mt2_music.collection.tables import Embeddings
+from mt2_music.music import NO_CHORD, PITCH_CLASSES_BY_FIFTHS, SIGNATURES
+from mt2_music.options import DEFAULT_MODEL, VECTORS
 from mt2_music.train.plots.pictures import plot_profile, plot_self_similarity
+from timeline import render, time_line
 
 HERE = Path(__file__).parent
 INDEX_FILE = HERE / "index.npz"
 EXAMPLES = sorted((HERE / "examples").glob("*.ogg"))
 NUM_NEIGHBOURS = 6
 MAX_FILE_SIZE = "300mb"  # ten minutes of stereo in any usual format
-# Rows of the pictures over time, by fifths from five flats to six sharps; each minor key under its relative major.
+# Rows of the picture over time, by fifths from five flats to six sharps.
 ROWS = [PITCH_CLASSES_BY_FIFTHS[place - 5] for place in range(12)]
-TRIAD_ROWS = [place for signature in ROWS for place in (12 + (signature + 9) % 12, signature)]
-TRIAD_NAMES = [*MAJOR_TONICS, *(f"{tonic}m" for tonic in MINOR_TONICS)]
+FILES = {"Keys": ".key.lab", "Chords": ".chords.lab", "Beats": ".beats.txt", "Everything": ".json"}
 
 INTRODUCTION = """# Music analysis with MT2
 
-MT2 is a small transformer that was pre-trained without labels. It estimates the key of a song, and where the key
-changes. It also shows which moments of the song are alike, and finds similar songs. It reads wav, flac, ogg, mp3."""
+MT2 is a small transformer that was pre-trained without labels. It estimates the keys, chords and beats of a song. It
+also shows which moments of the song are alike, and finds similar songs. It reads wav, flac, ogg, mp3."""
+ABOUT_TIME_LINE = """**Time line.** Play the song, or click to go to a moment. Long beats are the first of a bar. The
+chroma below them shows how strong each pitch class is. Point at a chord to see its seventh, and how sure its triad
+is."""
 ABOUT_SIGNATURES = """**Key signatures over time.** The circle of fifths shows the mean of the song, with C on top
 and sharps clockwise. Beside it is one estimate per second, each from a window of {window:.0f} seconds. Both come from
 the equivariant token, which was trained without key labels. A signature stands for its major and its minor key. The
 top and bottom rows are neighbours on the circle of fifths."""
-ABOUT_TRIADS = """**Keys in short windows.** This is the key layer's estimate for windows of {window:g} s, every
-{hop:g} s. The strongest row is often the triad that sounds. It is not a chord recogniser: it has no classes for
-sevenths or silence, and it confuses chords with their neighbours on the circle of fifths."""
 ABOUT_SIMILARITY = """**Form.** This is the self-similarity of the song: how alike any two moments are, by their frame
 tokens. Squares on the diagonal are sections of one sound. Stripes beside the diagonal are repetitions."""
 ABOUT_NEIGHBOURS = """**Nearest of {count} songs** that come with this page. They were composed for it, and are named
 by key, tempo and instruments. The contrastive token describes sound and style, the equivariant token harmony."""
 
 
-def plot_over_time(
-    values: np.ndarray, names: list[str], hop_seconds: float, seconds: float, width: float, output: Path
-) -> None:
+def plot_over_time(values: np.ndarray, names: list[str], hop_seconds: float, seconds: float, output: Path) -> None:
     """Draw probabilities as they change over a song.
 
     Args:
@@ -66,10 +60,9 @@ def plot_over_time(
         names: of the rows.
         hop_seconds: from one moment to the next.
         seconds: length of the song.
-        width: of the picture, in inches; it is six high.
         output: picture to write; its suffix decides the format.
     """
-    figure = Figure(figsize=(width, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     extent = (0, len(values) * hop_seconds, -0.5, len(names) - 0.5)
     image = axes.imshow(
@@ -90,14 +83,31 @@ def render_picture(plot: Callable[..., None], *arguments: Any) -> Image.Image:
             return image.convert("RGB")
 
 
-def describe(analysis: SongAnalysis) -> str:
-    """Return the key, its confidence, and how much of the song was analysed, as Markdown."""
-    sure = analysis.key.reason or f"Confidence {analysis.key.confidence:.0%}"
-    confidence = f"{sure[0].upper()}{sure[1:]}, estimated from {analysis.seconds:.0f} seconds."
-    lines = [f"# {analysis.key.name}", confidence]
-    if analysis.cut:
+def describe(findings: Findings) -> str:
+    """Return the key, its confidence, tempo and tuning, and how much of the song was analysed, as Markdown."""
+    song = findings.song
+    facts = [song.key.reason or f"confidence {song.key.confidence:.0%}"]
+    if all(chord.label == NO_CHORD for chord in song.chords):
+        facts.append("no chords")
+    facts.append("no beats" if song.tempo is None else f"{song.tempo:.0f} beats per minute")
+    if song.metre is not None:
+        facts.append(f"{song.metre} beats in a bar")
+    if song.key.key is not None:
+        facts.append(f"tuned {round(song.tuning_cents):+d} cents")
+    lines = [f"# {song.key.name}", f"{', '.join(facts).capitalize()}. Estimated from {song.seconds:.0f} seconds."]
+    if findings.cut:
         lines.append(f"**Only the first {MAX_SECONDS // 60} minutes of the song were analysed.**")
     return "\n\n".join(lines)
+
+
+def write_files(song: SongAnalysis, folder: Path, name: str) -> list[Path]:
+    """Write what was found in a song as files that other programs read, in the order of `FILES`."""
+    texts = [song.keys.to_lab(), song.chords.to_lab(), song.beats.to_lab(), json.dumps(song.to_dict(), indent=1)]
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{name}{suffix}" for suffix in FILES.values()]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
 
 
 def table(index: Embeddings, vectors: dict[str, np.ndarray], token: str) -> str:
@@ -107,18 +117,16 @@ def table(index: Embeddings, vectors: dict[str, np.ndarray], token: str) -> str:
     return "\n".join(["| song | cosine |", "|---|---:|", *rows])
 
 
-def pictures(analyser: SongAnalyser, analysis: SongAnalysis) -> list[Image.Image]:
-    """Draw the mean signature profile, signatures over time, triads over time and self-similarity."""
-    rate = analyser.extractor.frame_rate
-    hops = [round(hop * rate) / rate for hop in (SIGNATURE_HOP_SECONDS, TRIAD_HOP_SECONDS)]
+def pictures(analyser: SongAnalyser, findings: Findings) -> list[Image.Image]:
+    """Draw the mean signature profile, signatures over time and self-similarity."""
+    rate = analyser.model.extractor.frame_rate
+    hop = round(SIGNATURE_HOP_SECONDS * rate) / rate
     names = [SIGNATURES[signature] for signature in ROWS]
-    triad_names = [TRIAD_NAMES[place] for place in TRIAD_ROWS]
-    signatures, triads = analysis.signatures[:, ROWS], analysis.triads[:, TRIAD_ROWS]
+    seconds = findings.song.seconds
     return [
-        render_picture(plot_profile, analysis.signatures.mean(0), "Mean of the song"),
-        render_picture(plot_over_time, signatures, names, hops[0], analysis.seconds, 9.0),
-        render_picture(plot_over_time, triads, triad_names, hops[1], analysis.seconds, 15.0),
-        render_picture(plot_self_similarity, analysis.similarity, analysis.seconds, "Self-similarity"),
+        render_picture(plot_profile, findings.signatures.mean(0), "Mean of the song"),
+        render_picture(plot_over_time, findings.signatures[:, ROWS], names, hop, seconds),
+        render_picture(plot_self_similarity, findings.similarity, seconds, "Self-similarity"),
     ]
 
 
@@ -126,27 +134,30 @@ def build(model: str | Path) -> gr.Blocks:
     """Load a model and lay out the page.
 
     Args:
-        model: folder, Hub name or short name of a published model that names keys.
+        model: folder, Hub name or short name of a published model that finds chords and beats.
 
     Raises:
-        ValueError: the model does not name keys, or the index is of another model.
+        ValueError: the model finds none, or the index is of another model.
         OSError: nothing is there.
     """
     analyser = SongAnalyser(model)
     index = analyser.load_index(INDEX_FILE)
-    window = analyser.pretrained.config.max_frames / analyser.extractor.frame_rate
+    window = analyser.pretrained.config.max_frames / analyser.model.extractor.frame_rate
 
     def analyse(file: str | None, token: str) -> list[Any]:
         try:
             if file is None:
                 raise ValueError("choose a sound file or record one first")
-            analysis = analyser.analyse(Path(file))
+            findings = analyser.analyse(Path(file))
         except (ValueError, OSError) as error:
             reason = str(error).replace(str(file), Path(str(file)).name)
-            return [gr.update(value=reason, visible=True), gr.update(visible=False), *[gr.skip()] * 7]
-        neighbours = table(index, analysis.vectors, token)
-        shown = [describe(analysis), *pictures(analyser, analysis), neighbours, analysis.vectors]
-        return [gr.update(visible=False), gr.update(visible=True), *shown]
+            return [gr.update(value=reason, visible=True), gr.update(visible=False), *[gr.skip()] * len(shown)]
+        # gradio keeps the song in a folder of its own, serves what is in it, and deletes it after a while.
+        files = write_files(findings.song, Path(file).with_name("analysis"), Path(file).stem)
+        neighbours = table(index, findings.vectors, token)
+        texts = [describe(findings), render(findings.song, f"gradio_api/file={quote(file)}")]
+        values = [*texts, *files, *pictures(analyser, findings), neighbours, findings.vectors]
+        return [gr.update(visible=False), gr.update(visible=True), *values]
 
     with gr.Blocks(title="MT2", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown(INTRODUCTION)
@@ -160,12 +171,14 @@ def build(model: str | Path) -> gr.Blocks:
         vectors = gr.State()
         with gr.Column(visible=False, elem_id="results") as results:
             key = gr.Markdown(elem_id="key")
+            gr.Markdown(ABOUT_TIME_LINE)
+            line = time_line()
+            with gr.Row():
+                downloads = [gr.DownloadButton(f"{name} ({suffix})", size="sm") for name, suffix in FILES.items()]
             gr.Markdown(ABOUT_SIGNATURES.format(window=window))
             with gr.Row():
                 circle = _picture("Circle of fifths", scale=2)
                 signatures = _picture("Key signatures over time", scale=3)
-            gr.Markdown(ABOUT_TRIADS.format(window=TRIAD_WINDOW_SECONDS, hop=TRIAD_HOP_SECONDS))
-            triads = _picture("Triads over time")
             with gr.Row():
                 with gr.Column():
                     gr.Markdown(ABOUT_SIMILARITY)
@@ -174,8 +187,8 @@ def build(model: str | Path) -> gr.Blocks:
                     gr.Markdown(ABOUT_NEIGHBOURS.format(count=len(index.files)))
                     token = gr.Radio(VECTORS, value=VECTORS[0], label="token", elem_id="token")
                     neighbours = gr.Markdown(elem_id="neighbours")
-        shown = [problem, results, key, circle, signatures, triads, similarity, neighbours, vectors]
-        button.click(analyse, [audio, token], shown, show_progress_on=audio)
+        shown = [key, line, *downloads, circle, signatures, similarity, neighbours, vectors]
+        button.click(analyse, [audio, token], [problem, results, *shown], show_progress_on=audio)
         token.input(lambda vectors, token: table(index, vectors, token), [vectors, token], neighbours)
     return page
 
@@ -190,7 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("MT2_MODEL", DEFAULT_MODEL),
-        help="folder, Hub name or short name of a model that names keys (default: $MT2_MODEL or the packaged one)",
+        help="folder, Hub name or short name of a model that finds chords (default: $MT2_MODEL or the packaged one)",
     )
     parser.add_argument("--port", type=int, help="default: $GRADIO_SERVER_PORT, or the first free one from 7860")
     arguments = parser.parse_args(argv)

@@ -13,9 +13,9 @@ import soundfile
 from tqdm import tqdm
 
 from analysis import SongAnalyser
-from mt2_music.options import DEFAULT_MODEL
 from mt2_music.collection.table_formats import write_table
 from mt2_music.collection.tables import make_row
+from mt2_music.options import DEFAULT_MODEL
 from mt2_music.train.synth import Score, compose, draw_programs, find_soundfont, humanised, play_soundfont
 from mt2_music.train.synth.render import families
 
@@ -42,8 +42,8 @@ def write_index(analyser: SongAnalyser, soundfont: Path, output: Path) -> None:
     """Embed the songs of the index, and write names and embeddings as `mt2 index` would."""
     rows = []
     for index in tqdm(range(NUM_SONGS), unit="song"):
-        name, samples = indexed_song(index, soundfont, analyser.extractor.sampling_rate)
-        rows.append(make_row(name, analyser.embed(samples), analyser.source))
+        name, samples = indexed_song(index, soundfont, analyser.model.extractor.sampling_rate)
+        rows.append(make_row(name, analyser.embed(samples), analyser.model.source))
     write_table(output, rows)
 
 

@@ -55,7 +55,7 @@ def title_of(analysis: SongAnalysis) -> str:
         parts.append(f"{analysis.tempo:.0f} beats per minute")
     if analysis.metre is not None:
         parts.append(f"{analysis.metre} beats in a bar")
-    return ", ".join([*parts, f"tuned {analysis.tuning_cents:+.0f} cents"])
+    return ", ".join([*parts, f"tuned {round(analysis.tuning_cents):+d} cents"])
 
 
 def color_of(name: str) -> tuple[float, ...]:
@@ -80,14 +80,14 @@ def _draw_bars(axes: Any, title: str, segments: list[tuple[float, float, str | N
     for start, end, name in segments:
         color = SILENT if name is None else color_of(name)
         axes.broken_barh([(start, end - start)], (0, 1), color=color, alpha=0.55, edgecolor="white", linewidth=0.5)
-        shown = _short(name)
+        shown = short_name(name)
         if (end - start) * inches >= MIN_LABEL_INCHES + 0.055 * len(shown):
             axes.text((start + end) / 2, 0.48, shown, ha="center", va="center", fontsize=8, clip_on=True)
     axes.set(ylim=(0, 1), yticks=[])
     axes.set_ylabel(title, rotation=0, ha="right", va="center")
 
 
-def _short(name: str | None) -> str:
+def short_name(name: str | None) -> str:
     """Return a chord as musicians write it, such as "Am7" for "A:min7"; a key as it is."""
     if name is None:
         return "–"
