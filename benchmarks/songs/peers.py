@@ -493,7 +493,8 @@ def question_table(question: str, results: dict[str, Result], rows: list[dict[st
             chosen = [index for index, row in enumerate(rows) if row["source"] == source]
             part = score([answers[index] for index in chosen], [rows[index] for index in chosen])
             cells.append(next(iter(part.values())))
-        lines.append([name, *(f"{cell:.1%}" for cell in cells), f"{result.speed:.0f}"])
+        percent = ("-" if np.isnan(cell) else f"{cell:.1%}" for cell in cells)
+        lines.append([name, *percent, f"{result.speed:.0f}"])
     return [f"## {title}", "", *table(header, lines)] if lines else []
 
 

@@ -4,12 +4,14 @@ import argparse
 import csv
 import json
 import os
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mt2_music.options import PICTURE_SUFFIX
 
+LINE_WIDTH = 100
 FIELDS = ("file", "seconds", "key", "reason", "confidence", "tuning_cents", "tempo", "metre", "num_keys", "num_chords")
 
 
@@ -76,13 +78,18 @@ def describe(name: str, found: dict[str, Any]) -> str:
     key = f"{found['key']} ({found['confidence']:.2f})" if found["key"] else f"no key: {found['reason']}"
     tempo = "no beats" if found["tempo"] is None else f"{found['tempo']:.1f} beats per minute"
     metre = f", {found['metre']} beats in most bars" if found["metre"] else ""
-    chords = " ".join(f"{_minutes(chord['start'])} {chord['seventh']}" for chord in found["chords"])
+    chords = ", ".join(f"{_minutes(chord['start'])} {chord['seventh']}" for chord in found["chords"])
     lines = [("key", key), ("tuning", f"{found['tuning_cents']:+.0f} cents"), ("tempo", tempo + metre)]
     if len(found["keys"]) > 1:
         keys = ", ".join(f"{_minutes(key['start'])} {key['key'] or 'no key'}" for key in found["keys"])
         lines.append(("keys", keys))
     lines.append(("chords", chords))
-    return "\n".join([name, *(f"  {title:8}{text}" for title, text in lines)])
+    wrapped = [textwrap.wrap(text, LINE_WIDTH) for _, text in lines]
+    return "\n".join([name, *(_block(title, text) for (title, _), text in zip(lines, wrapped, strict=True))])
+
+
+def _block(title: str, lines: list[str]) -> str:
+    return "\n".join(f"  {title if not number else '':8}{line}" for number, line in enumerate(lines))
 
 
 def _line(name: str, found: dict[str, Any]) -> str:
