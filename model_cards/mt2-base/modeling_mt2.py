@@ -287,7 +287,7 @@ class MT2PreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _input_embed_layer = "cqt_projection"
     # A checkpoint of one head is a good start for another; its own head is no error then.
-    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum)_head\.|^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum|analysis)_head\.|^classifier\."]
 
     def freeze_feature_encoder(self) -> None:
         """Keep what turns spectrogram frames into tokens, `MT2Embeddings`, from being trained."""
@@ -857,6 +857,98 @@ class MT2ForAudioClassification(MT2PreTrainedModel):
         return _cross_entropy(logits, labels.view(-1))
 
 
+class MT2ContextLayer(nn.Module):
+    """A residual convolution over frames that lie `dilation` apart.
+
+    Source: temporal convolutional networks, Bai et al. 2018 (arXiv:1803.01271); for beats, Davies & Boeck 2019.
+    """
+
+    KERNEL_SIZE = 5
+
+    def __init__(self, config: MT2Config, dilation: int) -> None:
+        super().__init__()
+        size, reach = config.context_size, self.KERNEL_SIZE // 2 * dilation
+        self.layernorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.convolution = nn.Conv1d(size, size, self.KERNEL_SIZE, padding=reach, dilation=dilation)
+        self.activation = ACT2FN[config.hidden_act]
+        self.projection = nn.Linear(size, size)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        normed = self.layernorm(hidden_states)
+        if mask is not None:
+            normed = normed * mask  # zeros, as the convolution finds at the ends of a clip
+        mixed = self.convolution(normed.transpose(1, 2)).transpose(1, 2)
+        return hidden_states + self.projection(self.activation(mixed))
+
+
+class MT2AnalysisHead(nn.Module):
+    """Frame tokens and their surroundings to logits: convolutions that look further from layer to layer."""
+
+    def __init__(self, config: MT2Config) -> None:
+        super().__init__()
+        self.projection = nn.Linear(config.hidden_size, config.context_size)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.layers = nn.ModuleList([MT2ContextLayer(config, 2**layer) for layer in range(config.num_context_layers)])
+        self.layernorm = nn.LayerNorm(config.context_size, eps=config.layer_norm_eps)
+        self.classifier = nn.Linear(config.context_size, len(config.frame_labels))
+
+    @property
+    def reach(self) -> int:
+        """Frames before and behind a frame that its logits depend on."""
+        return MT2ContextLayer.KERNEL_SIZE // 2 * (2 ** len(self.layers) - 1)
+
+    def forward(self, frames: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Take frame tokens (B, T, D), and (B, T), 1 where they are not padding; return (B, T, frame_labels)."""
+        mask = None if attention_mask is None else attention_mask[..., None].to(frames.dtype)
+        hidden_states = self.projection(self.dropout(frames))
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask)
+        return self.classifier(self.dropout(self.layernorm(hidden_states)))
+
+
+@dataclass
+class MT2ForMusicAnalysisOutput(SequenceClassifierOutput):
+    """What `MT2ForMusicAnalysis` returns: what `MT2ForAudioClassification` does, and what it says of frames.
+
+    Args:
+        frame_logits: (B, T, frame_labels), one row every `config.hop_length` samples.
+    """
+
+    frame_logits: Tensor | None = None
+
+
+class MT2ForMusicAnalysis(MT2ForAudioClassification):
+    """MT2 with two heads: the key of the clip, and in every frame what `config.frame_labels` names, such as chords."""
+
+    def __init__(self, config: MT2Config) -> None:
+        super().__init__(config)
+        self.analysis_head = MT2AnalysisHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MT2ForMusicAnalysisOutput:
+        """Classify clips and their frames.
+
+        Args, loss: as of `MT2ForAudioClassification`; labels are of clips.
+        """
+        encoded = self.mt2(input_features, attention_mask, **kwargs)
+        levels = frame_levels(input_features, self.config)
+        logits = self.classifier(self.dropout(self._pool(encoded, levels, attention_mask)))
+        return MT2ForMusicAnalysisOutput(
+            loss=None if labels is None else self._loss(logits, labels),
+            logits=logits,
+            frame_logits=self.analysis_head(encoded.last_hidden_state, attention_mask),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+
 class MT2ForAudioFrameClassification(MT2PreTrainedModel):
     """MT2 with a linear layer over every frame token: chords, beats, activity."""
 
@@ -909,6 +1001,7 @@ class MT2ForAudioFrameClassification(MT2PreTrainedModel):
 __all__ = [
     "MT2ForAudioClassification",
     "MT2ForAudioFrameClassification",
+    "MT2ForMusicAnalysis",
     "MT2ForPreTraining",
     "MT2Model",
     "MT2PreTrainedModel",

@@ -67,6 +67,11 @@ class MT2Config(PreTrainedConfig):
 
     pooling: str = "mean"  # what the classification head reads, one of POOLINGS
     classifier_dropout: float | int = 0.0
+    # ours, of the head of MT2ForMusicAnalysis: what it says of every frame, its convolutions, each of which looks
+    # twice as far as the one before, and their width.
+    frame_labels: list[str] | tuple[str, ...] = ()
+    num_context_layers: int = 7
+    context_size: int = 64
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check that the values fit together."""
@@ -86,6 +91,7 @@ class MT2Config(PreTrainedConfig):
             "num_mel_bins",
             "projection_size",
             "projection_layers",
+            "context_size",
             "sampling_rate",
             "hop_length",
         )
@@ -106,7 +112,9 @@ class MT2Config(PreTrainedConfig):
         tokens = tuple(self.class_tokens)
         if not tokens or tokens != tuple(name for name in CLASS_TOKENS if name in tokens):
             raise ValueError(f"class_tokens must be one or both of {CLASS_TOKENS}, in that order, got {tokens}")
-        for name in ("frame_projection_size", "tempo_projection_size", "num_cepstral_coefficients"):
+        for name in (
+            "frame_projection_size", "tempo_projection_size", "num_cepstral_coefficients", "num_context_layers"
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.contrastive_layer is not None and not 1 <= self.contrastive_layer <= self.num_hidden_layers:
