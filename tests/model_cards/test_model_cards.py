@@ -76,6 +76,8 @@ def test_the_code_of_a_card_runs_beside_the_folder(folder, tmp_path):
     said = python("-c", block, cwd=tmp_path, env=env).stdout
     if "top_k" in block:
         assert "'C major'" in said, said
+    elif "analyze" in block:
+        assert "C major" in said and "\tC:maj\n" in said, said
     else:
         assert "torch.Size([1, " in said
 
