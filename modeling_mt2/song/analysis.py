@@ -146,7 +146,9 @@ class _Frames:
 
     @property
     def seconds(self) -> float:
-        return len(self.sounding) / self.rate
+        return (
+            max(1, len(self.sounding) - 1) / self.rate
+        )  # the last frame is centred on the song's end, or just before
 
 
 def check_analyses(model: MT2PreTrainedModel) -> None:

@@ -162,7 +162,7 @@ def _fit(
         optimizer.step()
         schedule.step()
         if step % LOG_STEPS == 0 or step == steps:
-            logger.info("step %d of %d: loss %.3f", step, steps, float(loss))
+            logger.info("step %d of %d: loss %.3f", step, steps, float(loss.detach()))
     head.dropout.p = 0.0
     with torch.no_grad():
         weight = head.projection.weight / deviation

@@ -110,7 +110,7 @@ def test_the_command_writes_a_model_that_keeps_its_key_layer(published, small_co
     audio = song(5, 8.0)
     model = load(target, device="cpu")
     assert model.key(audio, RATE).name == load(keyed, device="cpu").key(audio, RATE).name
-    assert model.analyze(audio, RATE).chords[-1].end == pytest.approx(8, abs=0.05)
+    assert model.analyze(audio, RATE).chords[-1].end == pytest.approx(8, abs=0.1)
     # Standardisation is part of the weights: the head takes frame tokens as they are.
     rows = read_rows(small_corpus)
     tokens = fit.Tokens(before, load_extractor(keyed), tmp_path / "cache", "mt2-test-key")
