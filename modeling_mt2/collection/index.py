@@ -172,9 +172,9 @@ def plan_refresh(known: dict[str, KnownSong], songs: list[SongFile], folder: Pat
     for row in gone:
         if row.token in changes.moved_to:
             continue
-        place = row.root if keep_missing else _disconnected(row, listed)
-        if place is not None:
-            report.kept[place] = report.kept.get(place, 0) + 1
+        kept_in = row.root if keep_missing else _disconnected(row, listed)
+        if kept_in is not None:
+            report.kept[kept_in] = report.kept.get(kept_in, 0) + 1
         else:
             changes.dropped.add(row.token)
             report.dropped.append(row.path)
