@@ -10,7 +10,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mt2_music.audio.files import audio_files, printable
+from mt2_music.audio.files import audio_files, glob_folder, printable
 from mt2_music.interrupts import advise
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
@@ -59,9 +59,7 @@ def _root(place: str) -> str:
     if os.path.isdir(place):
         return os.path.abspath(place)
     if has_magic(place) and not os.path.exists(place):
-        while has_magic(place):
-            place = os.path.dirname(place)
-        return os.path.abspath(place)
+        return os.path.abspath(glob_folder(place))
     return os.path.dirname(os.path.abspath(place))
 
 
