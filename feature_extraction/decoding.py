@@ -11,23 +11,27 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
 
 from . import ffmpeg
-from .feature_extraction_mt2 import AudioWarning, _require, mix_down
-from .formats.kinds import FFMPEG, NO_SOUND, UNKNOWN, Kind, kind_of
-from .formats.parts import parts_of
-from .formats.pieces import Bytes, Part, Spliced
+from .feature_extraction_mt2 import AudioWarning, _require
+from .formats.kinds import UNKNOWN, Kind
+from .formats.parts import structure_of
+from .formats.pieces import LIBSNDFILE, NO_SOUND, Bytes, Part, Spliced
+from .limits import BLOCK_VALUES, MISSING_SECONDS, ImplausibleError, check_claims
+from .mixing import Mixer
 from .names import name_of
 
 MIN_SHARE = 0.45  # of the announced seconds; half of a file's bytes may hold a little less than half of its sound
-MISSING_SECONDS = 0.1  # fewer are not worth a word: headers and decoders count a little differently
 MP3_BEFORE_SECONDS = 1.0  # decoded before the part that is asked for
 SALVAGE_SAMPLES = 1024  # read at a time behind an error: of a block a decoder gives all or nothing
 BLOCK_SECONDS = 30.0
 MAX_LOOKED_AT = 4096  # files whose structure is kept
+BAD_SF_INFO = 24  # libsndfile's own number of this error
+NO_CLAIMS = "its header gives no sampling rate or number of channels that makes sense"
 PROBE_SECONDS = 0.1  # decoded at both ends of a file before it is trusted
 
 
@@ -41,13 +45,14 @@ class IncompleteAudioWarning(AudioWarning):
 class Sound(Protocol):
     """An open sound: mono float32 samples in order.
 
-    After it was read to its end, the last three say what was in it.
+    After it was read to its end, the last four say what was in it.
     """
 
     sampling_rate: int  # hertz
     seconds_there: float  # that were decoded
     seconds_announced: float  # that headers promise; 0 where they promise nothing
     broken_off: bool  # it ends before its end, however much is missing
+    unread: str  # what is joined to it and cannot be decoded here, for people; empty where nothing is
 
     def count(self) -> int:
         """Return how many samples there are, by headers where these can be trusted."""
@@ -71,11 +76,16 @@ class _OpenPart:
         # Else soundfile seeks after every read, and what an MP3 decoder has kept of the frames before is lost.
         self.sound.seekable = lambda: False
         self.rate = self.sound.samplerate
+        check_claims(self.rate, self.sound.channels)
+        self.mixer = Mixer(self.rate)
         self.done = 0
         self.damaged = False
 
     def read(self, num_samples: int) -> np.ndarray:
-        """Return samples, (samples, channels); those before the damage where there is some."""
+        """Return samples, (samples, channels), up to so many; those before the damage where there is some."""
+        num_samples = min(num_samples, BLOCK_VALUES // self.sound.channels)
+        if self.done < self.sound.frames:  # what lies behind the last one that is announced may be no sound
+            num_samples = min(num_samples, self.sound.frames - self.done)
         block = np.empty((num_samples if not self.damaged else 0, self.sound.channels), np.float32)
         # `SoundFile.read` would stop at the announced length.
         try:
@@ -120,16 +130,18 @@ class LibsndfileSound:
     Args:
         file: binary file object.
         parts: its streams.
+        unread: as of `Sound`.
 
     Raises:
-        soundfile.LibsndfileError: the first cannot be opened.
+        soundfile.LibsndfileError, ImplausibleError: the first cannot be opened.
     """
 
-    def __init__(self, file: Any, parts: list[Part]) -> None:
+    def __init__(self, file: Any, parts: list[Part], unread: str = "") -> None:
         self._soundfile = _require("soundfile", "reading sound files")
         self._file, self._parts = file, parts
         self.seconds_there = self.seconds_announced = 0.0
         self.broken_off = False
+        self.unread = unread
         self._open(0)
         self.sampling_rate: int = self._part.rate
 
@@ -168,7 +180,7 @@ class LibsndfileSound:
         """Return the next samples, up to so many; none at the end."""
         while True:
             block = self._part.read(num_samples)
-            mono = mix_down(block) if len(block) else np.zeros(0, np.float32)
+            mono = self._part.mixer.mix(block) if len(block) else np.zeros(0, np.float32)
             if self._resampler is not None:
                 mono = self._resampler.resample_chunk(mono, last=not len(block))
             if not len(block):
@@ -182,6 +194,8 @@ class LibsndfileSound:
 
     def _next_part(self) -> bool:
         part = self._part
+        if part.damaged and 0 < part.sound.frames <= part.done:
+            part.damaged = False  # what is announced is there; the decoder met something else behind it
         if part.done:  # else it was told already
             self.seconds_there += part.done / part.rate
             self.seconds_announced += max(part.done / part.part.share, part.sound.frames) / part.rate
@@ -193,7 +207,7 @@ class LibsndfileSound:
         part.sound.close()
         try:
             self._open(self._index + 1)
-        except self._soundfile.LibsndfileError:
+        except (self._soundfile.LibsndfileError, ImplausibleError):
             self.broken_off = True
             self._parts = self._parts[: self._index + 1]
             self._part.damaged = True
@@ -249,14 +263,25 @@ def open_audio(file: Any) -> Iterator[Sound]:
             file = stack.enter_context(open(path, "rb"))
         elif isinstance(file, io.TextIOBase):
             raise ValueError(f"{name} was opened as text: open it in mode 'rb'")
-        elif not _seekable(file):
-            file = io.BytesIO(file.read())
+        elif not hasattr(file, "read"):
+            raise ValueError(f"{file!r:.60} is neither a path nor an open file")
+        else:
+            file = rewindable(file)
+            if type(file) not in (io.BytesIO, io.BufferedReader, io.FileIO):
+                file = _Foreign(file)
         kind, parts = _look_at(file, path)
         if kind.decoder == NO_SOUND:
             raise ValueError(f"{name} is {kind.name}, not audio")
         sound: Any = None
-        if kind.decoder != FFMPEG:
-            sound, reason = _try_libsndfile(file, parts)
+        reason = None
+        by_libsndfile = list(takewhile(lambda part: part.decoder == LIBSNDFILE, parts))
+        others = parts[len(by_libsndfile) :]
+        if by_libsndfile and not (others and ffmpeg.is_installed()):
+            unread = f"{others[0].kind}, and reading that needs FFmpeg: {ffmpeg.ADVICE}" if others else ""
+            try:
+                sound, reason = _try_libsndfile(file, by_libsndfile, unread)
+            except ImplausibleError as error:
+                raise ValueError(f"cannot read {name}, which is {kind.name}: {error}") from error
             if sound is not None:
                 stack.callback(sound.close)
                 if sound.share() < MIN_SHARE:
@@ -265,7 +290,7 @@ def open_audio(file: Any) -> Iterator[Sound]:
             raise ValueError(f"{name} is {kind.name}, not audio")
         if sound is None:
             path = path if path is not None else stack.enter_context(_on_disk(file))
-            sound = _open_with_ffmpeg(path, name, kind, parts, None if kind.decoder == FFMPEG else reason)
+            sound = _open_with_ffmpeg(path, name, kind, parts, reason)
             stack.callback(sound.close)
         yield sound
 
@@ -278,9 +303,7 @@ def _look_at(file: Any, path: Any) -> tuple[Kind, list[Part]]:
         key = (os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
         if key in _looked_at:
             return _looked_at[key]
-    data = Bytes(file)
-    kind = kind_of(data)
-    found = kind, parts_of(data, kind) if kind.decoder != NO_SOUND else []
+    found = structure_of(Bytes(file))
     if key is not None:
         if len(_looked_at) >= MAX_LOOKED_AT:
             _looked_at.clear()
@@ -288,12 +311,12 @@ def _look_at(file: Any, path: Any) -> tuple[Kind, list[Part]]:
     return found
 
 
-def _try_libsndfile(file: Any, parts: list[Part]) -> tuple[LibsndfileSound | None, str]:
+def _try_libsndfile(file: Any, parts: list[Part], unread: str) -> tuple[LibsndfileSound | None, str]:
     soundfile = _require("soundfile", "reading sound files")
     try:
-        return LibsndfileSound(file, parts), ""
+        return LibsndfileSound(file, parts, unread), ""
     except soundfile.LibsndfileError as error:
-        return None, error.error_string
+        return None, NO_CLAIMS if error.code == BAD_SF_INFO else error.error_string
 
 
 def _open_with_ffmpeg(path: Any, name: str, kind: Kind, parts: list[Part], reason: str | None) -> ffmpeg.FFmpegSound:
@@ -301,14 +324,12 @@ def _open_with_ffmpeg(path: Any, name: str, kind: Kind, parts: list[Part], reaso
         if reason is not None:
             raise ValueError(f"cannot read {name}, which is {kind.name}: {reason}")
         raise ValueError(f"{name} is {kind.name}, and reading that needs FFmpeg: {ffmpeg.ADVICE}")
-    bounds = [piece for part in parts for piece in part.pieces if not isinstance(piece, bytes)]
-    try:
-        return ffmpeg.FFmpegSound(path, bounds if kind.decoder == FFMPEG and len(parts) > 1 else [])
-    except ValueError as error:
-        raise ValueError(f"cannot read {name}, which is {kind.name}: {reason or error}") from error
+    return ffmpeg.FFmpegSound(path, parts, f"cannot read {name}, which is {kind.name}: ", reason)
 
 
 def _check_is_file(path: Any, name: str) -> None:
+    if not name:
+        raise FileNotFoundError("an empty name is that of no file")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
@@ -317,13 +338,47 @@ def _check_is_file(path: Any, name: str) -> None:
         raise FileNotFoundError(f"no such file: {name}") from error
     if stat.S_ISDIR(mode):
         os.scandir(path).close()  # says why, if it cannot be read
-        raise ValueError(f"{name} is not a file but a folder, and no sound file was found in it")
+        raise ValueError(f"{name} is a folder, not a file: in a list give files, and folders one by one")
     if not stat.S_ISREG(mode):  # opening a pipe would wait for someone to write to it
         raise ValueError(f"{name} is a pipe, a socket or a device, and not a file")
 
 
-def _seekable(file: Any) -> bool:
-    return file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek")
+def rewindable(file: Any) -> Any:
+    """Return an open file that can be read more than once: of a pipe, what came out of it; others as they are."""
+    if not hasattr(file, "read") or isinstance(file, io.TextIOBase):
+        return file
+    with _errors_of_reading():
+        if file.seekable() if hasattr(file, "seekable") else hasattr(file, "seek"):
+            return file
+    return io.BytesIO(_Foreign(file).read())
+
+
+class _Foreign:
+    """An open file whose methods are somebody else's: whatever they raise is an error of reading it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, length: int = -1) -> bytes:
+        with _errors_of_reading():
+            data = self._file.read(length)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ValueError(f"the open file cannot be read: it gave {type(data).__name__}, not bytes")
+        return bytes(data)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        with _errors_of_reading():
+            return self._file.seek(place, whence)
+
+
+@contextmanager
+def _errors_of_reading() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the open file cannot be read: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -416,6 +471,8 @@ def missing_note(sound: Sound, name: str) -> str | None:
         if there < MIN_SHARE * announced:
             raise ValueError(text)
         return text
+    if sound.unread:
+        return f"{name} goes on behind {there:.1f} s with {sound.unread}"
     if not sound.broken_off:
         return None
     if not there:
@@ -444,7 +501,7 @@ def measure(file: Any, name: str) -> tuple[int, int, str | None]:
             count, probe = sound.count(), int(PROBE_SECONDS * rate)
             sound.seek(max(0, count - probe))
             if len(sound.read(probe)):
-                return count, rate, None
+                return count, rate, f"{name} goes on with {sound.unread}" if sound.unread else None
             sound.seek(0)
         count = 0
         while length := len(sound.read(max(1, int(BLOCK_SECONDS * rate)))):

@@ -6,16 +6,20 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from .feature_extraction_mt2 import mix_down
+from .formats.pieces import Part
+from .limits import BLOCK_VALUES, MISSING_SECONDS, check_claims
+from .mixing import Mixer
 
 ADVICE = "install the program ffmpeg, or the package torchcodec, which needs FFmpeg's libraries"
 STOP_SECONDS = 5.0  # in which the program must end when it is told to
 NO_REASON = "FFmpeg gave no reason"
+NO_SOUND_TRACK = "there is no sound in it"
 
 
 def is_installed() -> bool:
@@ -28,17 +32,21 @@ class FFmpegSound:
 
     Args:
         path: of the file.
-        bounds: start and stop of the files that were joined in it, in bytes; none of a single one.
+        parts: the songs that were joined in it, at least one.
+        complaint: how messages begin that say why it cannot be read.
+        reason: to be given instead of FFmpeg's.
 
     Raises:
-        ValueError: FFmpeg finds no sound in it; the message gives its reason.
+        ValueError: FFmpeg finds no sound in it, and the message says why.
     """
 
-    def __init__(self, path: str | bytes, bounds: Sequence[tuple[int, int]] = ()) -> None:
-        self._path = path
-        self._bounds: list[tuple[int, int] | None] = list(bounds) or [None]
+    def __init__(self, path: str | bytes, parts: Sequence[Part], complaint: str, reason: str | None) -> None:
+        self._path, self._parts = path, list(parts)
+        self._complaint, self._reason = complaint, reason
+        self._size = os.path.getsize(path)
         self.seconds_there = self.seconds_announced = 0.0
         self.broken_off = False
+        self.unread = ""
         self._stream: Any = None
         self.sampling_rate = 0
         self._start(0, 0.0)
@@ -47,12 +55,25 @@ class FFmpegSound:
         self.close()
         self._index = index
         made: Any = _Program if shutil.which("ffmpeg") is not None else _Torchcodec
-        self._stream = made(self._path, self._bounds[index], seconds, self.sampling_rate or None)
+        bounds = self._parts[index].bounds
+        with self._named():
+            whole = bounds == (0, self._size)
+            self._stream = made(self._path, None if whole else bounds, seconds, self.sampling_rate or None)
+            check_claims(self._stream.sampling_rate, self._stream.channels)
         self.sampling_rate = self._stream.sampling_rate
+        self._mixer = Mixer(self.sampling_rate)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            self.close()
+            raise ValueError(f"{self._complaint}{self._reason or error}") from error
 
     def count(self) -> int:
         """Decode everything to count the samples."""
-        other = FFmpegSound(self._path, [bound for bound in self._bounds if bound is not None])
+        other = FFmpegSound(self._path, self._parts, self._complaint, self._reason)
         try:
             count = 0
             while length := len(other.read(self.sampling_rate * 30)):
@@ -64,25 +85,35 @@ class FFmpegSound:
     def read(self, num_samples: int) -> np.ndarray:
         """Return the next samples, up to so many; none at the end."""
         while True:
-            mono = self._stream.read(num_samples)
-            if len(mono) or self._stream.told:
-                return mono
+            block = self._stream.read(min(num_samples, BLOCK_VALUES // self._stream.channels))
+            if len(block):
+                return self._mixer.mix(block).astype(np.float32, copy=False)
+            if self._stream.told:
+                return np.zeros(0, np.float32)
             self._stream.told = True
-            there, announced, broken_off = self._stream.end()
+            part = self._parts[self._index]
+            try:
+                with self._named():
+                    there, announced, broken_off = self._stream.end()
+            except ValueError:
+                if not self._index:
+                    raise
+                there, announced, broken_off = 0.0, 0.0, True
             self.seconds_there += there
-            self.seconds_announced += max(there, announced)
-            self.broken_off |= broken_off
-            if self._index + 1 == len(self._bounds):
-                return mono
+            announced = max(there / part.share, announced)
+            self.seconds_announced += announced if announced - there > MISSING_SECONDS else there
+            self.broken_off |= broken_off or part.broken_off
+            if self._index + 1 == len(self._parts):
+                return np.zeros(0, np.float32)
             try:
                 self._start(self._index + 1, 0.0)
             except ValueError:
-                self.broken_off, self._bounds = True, self._bounds[: self._index]
-                return mono
+                self.broken_off, self._parts = True, self._parts[: self._index]  # it has ended, and tells it
+                return np.zeros(0, np.float32)
 
     def seek(self, sample: int) -> None:
         """Go on with another sample."""
-        if len(self._bounds) == 1:
+        if len(self._parts) == 1:
             self._start(0, sample / self.sampling_rate)
             return
         self._start(0, 0.0)
@@ -103,7 +134,8 @@ class _Program:
         place = b"file:" + os.path.abspath(os.fsencode(path))
         if bounds is not None:
             place = b"subfile,,start,%d,end,%d,,:" % bounds + place
-        words: list[str | bytes] = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"]
+        self._place = place
+        words: list[str | bytes] = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
         words += ["-protocol_whitelist", "file,subfile", *(["-ss", f"{seconds:.6f}"] if seconds else []), "-i", place]
         words += ["-map", "0:a:0", "-vn", "-sn", "-dn", *(["-ar", str(rate)] if rate else [])]
         words += ["-f", "wav", "-c:a", "pcm_f32le", "pipe:1"]
@@ -118,7 +150,7 @@ class _Program:
         self._samples = 0
         self.told = False
         try:
-            self.sampling_rate, self._channels = self._read_header()
+            self.sampling_rate, self.channels = self._read_header()
         except ValueError:
             self.close()
             raise
@@ -138,15 +170,15 @@ class _Program:
         return rate, channels
 
     def read(self, num_samples: int) -> np.ndarray:
+        """Return samples, (samples, channels), up to so many."""
         assert self._process.stdout is not None
         if self.told:
-            return np.zeros(0, np.float32)
-        wanted = 4 * self._channels * num_samples
-        block = self._process.stdout.read(wanted)
-        samples = np.frombuffer(block[: len(block) // (4 * self._channels) * 4 * self._channels], "<f4")
-        samples = samples.reshape(-1, self._channels)
+            return np.zeros((0, self.channels), np.float32)
+        size = 4 * self.channels
+        block = self._process.stdout.read(size * num_samples)
+        samples = np.frombuffer(block[: len(block) // size * size], "<f4").reshape(-1, self.channels)
         self._samples += len(samples)
-        return mix_down(samples).astype(np.float32, copy=False) if len(samples) else np.zeros(0, np.float32)
+        return samples
 
     def end(self) -> tuple[float, float, bool]:
         """Return seconds decoded and announced, and whether the program failed; once it has written all."""
@@ -162,13 +194,20 @@ class _Program:
         return self._samples / self.sampling_rate, announced, code != 0
 
     def _messages(self) -> str:
+        """Return what the program wrote, without the file's name, which may hold anything."""
         self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        return self._log.read().replace(self._place, b"").decode(errors="replace")
 
     def _reason(self) -> str:
-        """Return what the program complained of last, without its own address in memory and the file's name."""
-        lines = [line.strip() for line in self._messages().splitlines() if line.strip()]
-        return re.sub(r"^(\[[^\]]*\]|file:.*?:|subfile,.*?:(?=\s)) *", "", lines[-1]) if lines else NO_REASON
+        """Return what is wrong: that there is no sound, or the first error of the program, which led to the others."""
+        log = self._messages()
+        streams = re.findall(
+            r"^\[info\] +Stream #0:\d+.*?: (\w+): ", log.partition("Stream mapping:")[0], re.MULTILINE
+        )
+        if streams and "Audio" not in streams:
+            return NO_SOUND_TRACK
+        errors = re.findall(r"^(?:\[[^\]]*\] )?\[(?:error|fatal|panic)\] (?:: )?(.*\S)", log, re.MULTILINE)
+        return errors[0] if errors else NO_REASON
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -194,13 +233,14 @@ class _Torchcodec:
             raise ValueError(f"torchcodec: {str(error).partition(chr(10))[0]}") from error
         facts = self._decoder.metadata
         self.sampling_rate: int = rate or facts.sample_rate
+        self.channels: int = facts.num_channels or 1
         self._announced = float(facts.duration_seconds_from_header or 0.0)
         self._place = self._there = seconds
         self.told = False
 
     def read(self, num_samples: int) -> np.ndarray:
         if self.told:
-            return np.zeros(0, np.float32)
+            return np.zeros((0, 1), np.float32)
         stop = self._place + num_samples / self.sampling_rate
         try:
             samples = self._decoder.get_samples_played_in_range(self._place, stop).data.T.numpy()
@@ -208,7 +248,7 @@ class _Torchcodec:
             samples = np.zeros((0, 1), np.float32)
         self._place = stop
         self._there += len(samples) / self.sampling_rate
-        return mix_down(samples) if len(samples) else np.zeros(0, np.float32)
+        return samples
 
     def end(self) -> tuple[float, float, bool]:
         return self._there, self._announced, False

@@ -5,13 +5,14 @@ second signal always raises. Workers of a `process_pool` stop when their parent 
 """
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -110,11 +111,19 @@ def advise(stop: KeyboardInterrupt, advice: str) -> KeyboardInterrupt:
     return stop
 
 
+def _let_go_of_output() -> None:
+    """Let nobody complain that what is still to be printed cannot be."""
+    with suppress(OSError, ValueError):  # it is no file, as in tests
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def command(name: str, advice: str) -> Callable[[Main], Main]:
     """Make a function the main function of a command.
 
     Names that the console cannot show are escaped. On Ctrl-C and SIGTERM one sentence is printed, and the exit code
-    is 130 or 143.
+    is 130 or 143. Where nobody reads the output any more, it ends without a word, with 141, as other tools do.
 
     Args:
         name: of the command.
@@ -129,7 +138,13 @@ def command(name: str, advice: str) -> Callable[[Main], Main]:
                     stream.reconfigure(errors="backslashreplace")
             try:
                 with signals_handled():
-                    return main(*arguments, **options)
+                    result = main(*arguments, **options)
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+                return result
+            except BrokenPipeError:  # who read the output, such as `head`, has enough of it
+                _let_go_of_output()
+                raise SystemExit(128 + getattr(signal, "SIGPIPE", 13)) from None
             except KeyboardInterrupt as stop:
                 sys.stderr.write(f"{name}: stopped; {getattr(stop, 'advice', advice)}\n")
                 raise SystemExit(128 + getattr(stop, "number", signal.SIGINT)) from None

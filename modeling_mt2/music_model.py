@@ -1,5 +1,7 @@
 """The front door: `mt2_music.load` returns a model with its feature extractor, which takes songs as they are."""
 
+import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import as_clips
+from mt2_music.feature_extraction.decoding import rewindable
+from mt2_music.feature_extraction.feature_extraction_mt2 import AudioWarning, as_clips
 
 from .audio.files import audio_files, printable, printable_names
 from .collection.index import IndexReport, SongFile, find_songs, refresh_index
@@ -31,8 +34,10 @@ from .loading import (
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
 from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR, VECTORS
 from .song.analysis import SongAnalysis, analyse_song, check_analyses
-from .song.embed import SongEmbedding, embed_audio
+from .song.embed import SONG_ERRORS, SongEmbedding, embed_audio, reason_of, whole_number
 from .song.keys import check_names_keys, song_key
+
+SILENT = "the song is silent, and what is similar to it means nothing"
 
 
 def load(
@@ -179,6 +184,7 @@ class MusicModel:
             FileNotFoundError: a path that does not exist, or a folder without audio.
         """
         check_names_keys(self.model)
+        whole_number("transpositions", transpositions)
         name_key = partial(song_key, self.model, self.extractor, transpositions=transpositions, always=always)
         return self._each(name_key, audio, sampling_rate)
 
@@ -293,7 +299,10 @@ class MusicModel:
 
         def find(song: Any, rate: int | None) -> list[tuple[str, float]]:
             shifts = ALL_KEYS if any_key else [0]
+            song = rewindable(song)
             readings = [self._embed_one(song, rate, transposition=shift) for shift in shifts]
+            if not readings[0].sounding:
+                warnings.warn(SILENT, AudioWarning, stacklevel=2)
             return similar_songs(songs, readings, by, number, song, no_duplicates)
 
         return self._each(find, audio, sampling_rate)
@@ -315,7 +324,16 @@ class MusicModel:
         if isinstance(index, Mapping):
             index = collect_embeddings({name: song for name, song in index.items() if song})
         elif not isinstance(index, Embeddings):
-            index = read_embeddings([index] if isinstance(index, str | PathLike) else index, names)
+            given: Any = index
+            is_list = isinstance(given, Iterable) and not isinstance(given, str | PathLike)
+            places = list(given) if is_list else [given]
+            others = [place for place in places if not isinstance(place, str | PathLike)]
+            if others:
+                raise ValueError(
+                    f"an index is what `mt2 index` or `mt2 embed` wrote, or songs by name, such as "
+                    f"{{name: model.embed(song)}}, and no {type(others[0]).__name__}"
+                )
+            index = read_embeddings(places, names)
         if not index.source.fits(self.source):
             raise ValueError(f"the index is of {' '.join(index.source)}, the model of {' '.join(self.source)}")
         return index
@@ -330,7 +348,7 @@ class MusicModel:
             return [_attempt(work, song, sampling_rate, printable(name)) for name, song in pairs]
         if isinstance(audio, str | PathLike):
             path = fspath(audio)
-            if Path(path).is_dir() or (has_magic(path) and not Path(path).exists()):
+            if os.path.isdir(path) or (has_magic(path) and not os.path.exists(path)):
                 files = audio_files([path])
                 if files == [path]:
                     raise FileNotFoundError(f"there are no audio files in {path}")
@@ -341,11 +359,13 @@ class MusicModel:
     def _try_options(self, work: Callable[[Any, int | None], Any]) -> None:
         """Let options that make no sense be refused once, and not for every song."""
         rate = self.extractor.sampling_rate
-        work(np.zeros(rate, np.float32), rate)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AudioWarning)
+            work(np.zeros(rate, np.float32), rate)
 
 
 def _attempt(work: Callable[[Any, int | None], Any], song: Any, sampling_rate: int | None, name: str) -> Any:
     try:
         return work(song, sampling_rate)
-    except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
-        return FailedSong(name, str(error))
+    except SONG_ERRORS as error:
+        return FailedSong(name, reason_of(error))

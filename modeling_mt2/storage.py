@@ -34,11 +34,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     After an error nothing is left of it; what was at `path` stays as it was. A process that is killed leaves a file
     that ends in ".part".
+
+    Raises:
+        OSError: it cannot be written, as where the disk is full; the message names it.
     """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

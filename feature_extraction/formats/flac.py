@@ -1,10 +1,12 @@
 """FLAC: where its streams begin, and how many samples are there."""
 
+from .mpeg import after_tag, song_begins
 from .pieces import Bytes, Part
 
 FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 FLAC_HEAD = 42  # bytes: marker, header of the block, STREAMINFO
-MAX_FLAC_FRAME = 1 << 20
+MAX_FLAC_FRAME = 1 << 20  # bytes
+MAX_FLAC_HEADER = 17  # bytes of the header of a frame
 
 
 def flac_samples(head: bytes) -> int:
@@ -34,28 +36,51 @@ def _flac_part(data: Bytes, start: int, stop: int) -> Part:
     if data.at(stop - 128, 3) == b"TAG":
         stop -= 128
     found = _last_flac_frame(data, start, stop, announced)
-    if found is None or found[0] == announced:
+    if found is None:
         return Part(((start, stop),))
-    there, behind = found
-    share = there / announced if announced else 1.0
-    return Part((with_flac_samples(head, there), (start + FLAC_HEAD, behind)), min(1.0, share) or 1e-6)
+    place, begins, ends = found
+    if announced and ends >= announced:
+        longest = int.from_bytes(head[15:18], "big") or MAX_FLAC_FRAME  # bytes
+        return Part(((start, _song_behind(data, place, min(stop, place + longest + 1)) or stop),))
+    if _crc(data.at(place, stop - place), 16) != 0:
+        ends, stop = begins, place
+    share = ends / announced if announced else 1.0
+    return Part((with_flac_samples(head, ends), (start + FLAC_HEAD, stop)), min(1.0, share) or 1e-6)
 
 
-def _last_flac_frame(data: Bytes, start: int, stop: int, announced: int) -> tuple[int, int] | None:
-    """Return the samples up to the end of the last whole frame, by its number, and its place; None without frames."""
+def _last_flac_frame(data: Bytes, start: int, stop: int, announced: int) -> tuple[int, int, int] | None:
+    """Return the place of the last frame, its first sample and the one behind its last; None without frames."""
     first = _first_flac_frame(data, start, stop)
     if first is None:
         return None
-    tail_at = max(first, stop - MAX_FLAC_FRAME)
-    tail, like = data.at(tail_at, stop - tail_at), data.at(first, 4)
-    size = int.from_bytes(data.at(start + 10, 2), "big")  # of blocks, at most
-    place = len(tail)
-    while (place := tail.rfind(like[:2], 0, place)) >= 0:
-        frame = _flac_frame(tail[place : place + 17], like, size)
-        if frame is not None and (not announced or frame[0] < announced):
-            begins, ends = frame
-            whole = (announced and ends >= announced) or _crc(tail[place:], 16) == 0
-            return (ends, stop) if whole else (begins, tail_at + place)
+    like, size = data.at(first, 4), int.from_bytes(data.at(start + 10, 2), "big")  # samples of a block, at most
+    behind = stop
+    while behind > first:  # a song of another kind may lie behind the last frame
+        tail_at, found = max(first, behind - MAX_FLAC_FRAME), None
+        tail = data.at(tail_at, min(stop, behind + MAX_FLAC_HEADER) - tail_at)
+        place = len(tail)
+        while (place := tail.rfind(like[:2], 0, place)) >= 0:
+            frame = _flac_frame(tail[place : place + MAX_FLAC_HEADER], like, size)
+            if frame is None or (announced and frame[0] >= announced):
+                continue
+            found = found or (tail_at + place, *frame)
+            if not announced:
+                return found
+            if frame[1] >= announced:  # what follows it only looks like a frame
+                return tail_at + place, *frame
+        if found is not None:
+            return found
+        behind = tail_at
+    return None
+
+
+def _song_behind(data: Bytes, place: int, stop: int) -> int | None:
+    """Return where another song, or a tag, begins behind the last frame; None if nowhere."""
+    value = 0
+    for at, byte in enumerate(data.at(place, stop - place), place + 1):
+        value = (value << 8 & 0xFFFF) ^ _CRC[16][value >> 8 ^ byte]
+        if not value and (song_begins(data, at) or after_tag(data, at) > at):  # a frame ends with its checksum
+            return at
     return None
 
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from .mpeg import after_id3, mpeg_header, next_frame
-from .pieces import Bytes
+from .pieces import FFMPEG, LIBSNDFILE, NO_SOUND, Bytes
 
 HEAD_BYTES = 65536  # of a file that are looked at
-LIBSNDFILE, FFMPEG, NO_SOUND = "libsndfile", "ffmpeg", ""  # who decodes it
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,17 @@ def kind_of(data: Bytes) -> Kind:
         return Kind("AAC", FFMPEG)
     if head[:1] == b"G" and head[188:189] == b"G" and head[376:377] == b"G":
         return Kind("MPEG video", FFMPEG)
-    start = after_id3(data, 0)
-    if start and data.at(start, 4) == b"fLaC":
-        return Kind("FLAC", LIBSNDFILE)
-    if start and data.at(start, 2) in (b"\xff\xf1", b"\xff\xf9"):
-        return Kind("AAC", FFMPEG)
-    if next_frame(data, start, min(data.size, start + 4 * HEAD_BYTES)) is not None:
+    if start := after_id3(data, 0):
+        tagged = kind_of(data.behind(start))
+        return tagged if is_sound(tagged) else Kind("a tag (ID3) without sound behind it", NO_SOUND)
+    if next_frame(data, 0, min(data.size, 4 * HEAD_BYTES)) is not None:
         return Kind("MP3", LIBSNDFILE)
-    if start:
-        return Kind("a tag (ID3) without sound behind it", NO_SOUND)
     return _text_or_unknown(head)
+
+
+def is_sound(kind: Kind) -> bool:
+    """Tell whether bytes are surely those of a sound file."""
+    return kind.decoder != NO_SOUND and kind != UNKNOWN
 
 
 MP4_CODES = ((b"drms", "protected AAC"), (b"aavd", "protected AAC"), (b"alac", "ALAC"), (b"mp4a", "AAC"))

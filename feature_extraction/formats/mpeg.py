@@ -16,6 +16,11 @@ _BIT_RATES = {  # kbit/s by version 1 or not, and layer
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # hertz, by version
 TAGS = (b"Xing", b"Info", b"VBRI")
+# How files of other kinds begin, where one lies behind a song.
+STARTS = (
+    *(b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b"wvpk", b"TTA1", b"MAC ", b".snd", b"MPCK", b"tBaK"),
+    *(b"DSD ", b"#!AMR", b"riff\x2e\x91\xcf\x11", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"\x1a\x45\xdf\xa3"),
+)
 MAX_FRAME = 4096  # bytes; more than any frame has
 FRAMES_OF_SLACK = 3  # by which the number of frames in a header may be wrong without a reason to worry
 _headers: dict[bytes, "tuple[tuple[int, int, int], int, int] | None"] = {}
@@ -78,7 +83,24 @@ def after_id3(data: Bytes, place: int) -> int:
     return place
 
 
-def _after_tag(data: Bytes, place: int) -> int:
+def song_begins(data: Bytes, place: int) -> bool:
+    """Tell whether another song, or a tag before one, begins behind a stream that ends at a place."""
+    head = data.at(place, 16)
+    if head.startswith(STARTS) or head[4:8] == b"ftyp" or after_id3(data, place) > place:
+        return True
+    length = adts_length(head)
+    return bool(length and adts_length(data.at(place + length, 7))) or next_frame(data, place, place + 1) is not None
+
+
+def adts_length(head: bytes) -> int:
+    """Return how many bytes a frame of AAC has, by the seven that it begins with; 0 where none begins."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        return 0
+    length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return length if length >= 7 else 0
+
+
+def after_tag(data: Bytes, place: int) -> int:
     """Return the place behind the tag at a place, or the place itself."""
     head = data.at(place, 32)
     if head[:3] == b"TAG":
@@ -111,8 +133,10 @@ def mpeg_parts(data: Bytes) -> list[Part]:
         head = data.at(place, 54)
         parsed = mpeg_header(head[:4])
         if parsed is None or (stream is not None and parsed[0] != stream.key and not _goes_on(data, place, parsed)):
-            following = _after_tag(data, place)
+            following = after_tag(data, place)
             if following == place:
+                if data.at(place, 16).startswith(STARTS):
+                    break
                 found = next_frame(data, place + 1, data.size)
                 if stream is not None and found is not None:
                     stream.lost += found - place

@@ -1,26 +1,37 @@
 """Parts of files, put together so that a decoder takes them for files of their own."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 CACHE_BYTES = 1 << 20
+READING_ERRORS = (OSError, ValueError, MemoryError)  # the others are of files that are none of ours
+LIBSNDFILE, FFMPEG, NO_SOUND = "libsndfile", "ffmpeg", ""  # who decodes a stream
 
 
 class Bytes:
-    """A binary file, of which any part is read by place; small reads cost little."""
+    """A binary file, of which any part is read by place; small reads cost little.
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
-        self.size = file.seek(0, 2)
+    Args:
+        file: the file.
+        first: where it begins; places are counted from there.
+    """
+
+    def __init__(self, file: Any, first: int = 0) -> None:
+        self.file, self.first = file, first
+        self.size = max(0, file.seek(0, 2) - first)
         self._start, self._cache = 0, b""
+
+    def behind(self, place: int) -> "Bytes":
+        """Return what begins at a place."""
+        return Bytes(self.file, self.first + place) if place else self
 
     def at(self, place: int, length: int) -> bytes:
         """Return the bytes at a place, fewer where the file ends."""
         start = place - self._start
         if start < 0 or start + length > len(self._cache):
-            self.file.seek(place)
+            self.file.seek(self.first + place)
             self._start, self._cache, start = place, self.file.read(max(length, CACHE_BYTES)), 0
         return self._cache[start : start + length]
 
@@ -50,11 +61,27 @@ class Part:
         pieces: what a decoder is given, in order: bytes, or start and stop of those in the file.
         share: of the samples that its header announces, how many are there, by the sizes in it; above 0.
         broken_off: it ends before its end, and nothing says how much is missing.
+        kind: what it is, for people.
+        decoder: LIBSNDFILE or FFMPEG.
+        bounds: where it begins and ends in the file, for who is not given its pieces.
     """
 
     pieces: tuple[bytes | tuple[int, int], ...]
     share: float = 1.0
     broken_off: bool = False
+    kind: str = ""
+    decoder: str = LIBSNDFILE
+    bounds: tuple[int, int] = (0, 0)
+
+    @property
+    def stop(self) -> int:
+        """Where its last piece ends."""
+        return max(piece[1] for piece in self.pieces if not isinstance(piece, bytes))
+
+    def moved(self, first: int) -> "Part":
+        """Return the part of a file that begins at another place."""
+        pieces = (one if isinstance(one, bytes) else (one[0] + first, one[1] + first) for one in self.pieces)
+        return replace(self, pieces=tuple(pieces))
 
 
 class Spliced:
@@ -72,7 +99,7 @@ class Spliced:
         self._stops = list(accumulate(lengths))
         self._size = sum(lengths)
         self._place = 0
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
     def seek(self, place: int, whence: int = 0) -> int:
         """Move as files do."""
@@ -93,7 +120,7 @@ class Spliced:
             wanted = min(length, self._stops[index] - self._place)
             try:
                 block = self._bytes_of(self._pieces[index], self._place - start, wanted)
-            except OSError as error:
+            except READING_ERRORS as error:
                 self.error = error
                 break
             found.append(block)
@@ -118,7 +145,7 @@ class Spliced:
             if self._file.tell() != place:
                 self._file.seek(place)
             count = into(buffer)
-        except OSError as error:
+        except READING_ERRORS as error:
             self.error = error
             return 0
         self._place += count

@@ -4,13 +4,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from .mpeg import STARTS, song_begins
 from .pieces import Bytes, Part
 
 MAX_UNKNOWN = 0x7FFF0000  # sizes from here on, in a smaller file, are those of a stream whose end was not known
 
 
 def _is_chunk(head: bytes) -> bool:
-    return len(head) == 8 and all(32 <= byte < 127 for byte in head[:4])
+    return len(head) == 8 and all(32 <= byte < 127 for byte in head[:4]) and not head.startswith(STARTS)
 
 
 def _behind_chunks(data: Bytes, place: int, order: Any, begins: Callable[[int], bool]) -> int:
@@ -53,7 +54,8 @@ def _riff_part(data: Bytes, start: int, begins: Callable[[int], bool]) -> tuple[
     declared = long_size if size == 0xFFFFFFFF and long_size is not None else size
     following = samples + declared + declared % 2
     unfinished = declared == 0 and rest > 0 and not _is_chunk(data.at(samples, 8))
-    if declared and second and rest - declared > second and not _is_chunk(data.at(following, 8)):
+    is_followed = _is_chunk(data.at(following, 8)) or song_begins(data, following)
+    if declared and second and rest - declared > second and not is_followed:
         unfinished = any(data.at(following, second))  # the recorder died, or the size does not fit into 32 bits
     if unfinished or (long_size is None and declared > rest and declared >= MAX_UNKNOWN):
         head = data.at(start, 8)[:4] + b"\xff\xff\xff\xff"
@@ -81,6 +83,8 @@ def aiff_parts(data: Bytes) -> list[Part]:
                 share = rest / size if rest < size < MAX_UNKNOWN else 1.0
                 place = data.size
             elif not _is_chunk(data.at(place, 8)):
+                if song_begins(data, place):
+                    break
                 place = data.size
             else:
                 place += 8 + size + size % 2
@@ -133,6 +137,8 @@ def caf_parts(data: Bytes) -> list[Part]:
                 pieces = ((start, place + 4), struct.pack(">q", rest), (place + 12, data.size))
                 part, place = Part(pieces, 1.0 if size < 0 else rest / size or 1e-6), data.size
                 break
+            if place > start + 8 and song_begins(data, place):
+                break
             place += 12 + max(size, 0)
         stop = min(place, data.size)
         parts.append(part or Part(((start, stop),)))
@@ -142,11 +148,14 @@ def caf_parts(data: Bytes) -> list[Part]:
 
 def mp4_parts(data: Bytes) -> list[Part]:
     """Return the MP4 files that follow one another."""
-    starts, place = [0], 0
+    starts, place, stop = [0], 0, data.size
     while place + 8 <= data.size:
+        if not all(32 <= byte < 127 or byte == 0xA9 for byte in data.at(place + 4, 4)) and song_begins(data, place):
+            stop = place
+            break
         size, name = struct.unpack(">I4s", data.at(place, 8))
         if name == b"ftyp" and place:
             starts.append(place)
         size = struct.unpack(">Q", data.at(place + 8, 8))[0] if size == 1 else size or data.size
         place += max(size, 8)
-    return [Part((bounds,)) for bounds in zip(starts, [*starts[1:], data.size], strict=True)]
+    return [Part((bounds,)) for bounds in zip(starts, [*starts[1:], stop], strict=True)]

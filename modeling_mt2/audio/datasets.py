@@ -1,11 +1,14 @@
 """The audio of `datasets` data sets and streams, undecoded: torchcodec and FFmpeg are not needed."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any
+
+from mt2_music.feature_extraction.feature_extraction_mt2 import open_bytes
 
 from .files import AUDIO_SUFFIXES, walk
 
@@ -222,16 +225,23 @@ def open_audio_cell(audio: dict[str, Any] | None, name: str) -> Any:
     """Return the file of an undecoded audio cell: its bytes, its path, or what lies at its address.
 
     Raises:
-        ValueError: the cell is empty.
+        ValueError: the cell is empty, holds something else, or nothing is installed to read that address.
     """
     path, data = (None, None) if audio is None else (audio.get("path"), audio.get("bytes"))
-    if data is not None:
-        return io.BytesIO(data)
+    if isinstance(data, bytes | bytearray | memoryview):
+        return open_bytes(data)
+    if data is not None or not isinstance(path, str | os.PathLike | None):
+        wrong = "bytes" if data is not None else "path"
+        got = type(path if data is None else data).__name__
+        raise ValueError(f"{name} holds no audio: {wrong!r} is of type {got}")
     if not path:
         raise ValueError(f"{name} holds no audio")
-    if "://" not in path:
+    if "://" not in os.fspath(path):
         return path
     import fsspec
 
-    with fsspec.open(path, "rb") as file:
-        return io.BytesIO(file.read())
+    try:
+        with fsspec.open(path, "rb") as file:
+            return io.BytesIO(file.read())
+    except ImportError as error:  # of a package for this kind of address
+        raise ValueError(f"{name} cannot be opened: {error}") from error

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 
 from mt2_music.feature_extraction.names import printable
@@ -132,6 +132,14 @@ def _hidden(path: str, is_folder: bool) -> Iterator[str]:
         yield path
 
 
+def glob_folder(place: str) -> str:
+    """Return the folder that a glob begins with, whose own name may look like a glob; empty for the current one."""
+    folder = os.path.dirname(place)
+    while has_magic(folder) and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def find_audio(places: Iterable[str]) -> FoundFiles:
     """Find the audio files that are meant, each once: for folders those in and below them, for globs what they match.
 
@@ -141,7 +149,8 @@ def find_audio(places: Iterable[str]) -> FoundFiles:
     found = FoundFiles()
     for place in places:
         if has_magic(place) and not Path(place).exists():
-            matches = find_audio(sorted(glob(place, recursive=True)))
+            folder = glob_folder(place)
+            matches = find_audio(sorted(glob(escape(folder) + place[len(folder) :], recursive=True)))
             files = matches.files or [place]
         elif os.path.isdir(place):
             matches = walk(place)

@@ -26,7 +26,12 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
 
 @command("mt2", "nothing was written")
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; return 0 when every file could be used, 1 when some could not, 2 when nothing was tried."""
+    """Run the command.
+
+    Returns:
+        0 when every file could be used, 1 when some could not, 2 when nothing was tried, or the output cannot be
+        written.
+    """
     words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="mt2", description=__doc__.partition(".")[0] + ".")
     commands = parser.add_subparsers(required=True, metavar="{" + ",".join(COMMANDS) + "}")
@@ -48,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         print(f"mt2: {error}", file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import _require as requ
 from mt2_music.interrupts import check, finishing
 from mt2_music.loading import Provenance
 from mt2_music.options import TABLE_SUFFIXES
+from mt2_music.song.embed import SONG_ERRORS, reason_of
 from mt2_music.storage import file_state, write_text_atomic
 
 from .table_formats import Row, read_columns, write_table
@@ -74,15 +75,15 @@ def _attempt(work: Callable[[Any], Any], sound: Any) -> tuple[Any, str | None, l
         warnings.simplefilter("always", AudioWarning)
         try:
             result, reason = work(sound), None
-        except (ValueError, OSError, RuntimeError) as error:  # the last is torch's, such as of a full GPU
-            result, reason = None, str(error)
+        except SONG_ERRORS as error:
+            result, reason = None, reason_of(error)
     notes = []
     for warning in caught:
         if issubclass(warning.category, AudioWarning):
             notes.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return result, reason, notes
+    return result, reason, list(dict.fromkeys(notes))  # a song may be read twice
 
 
 def check_output(output: Path, shards: int) -> bool:

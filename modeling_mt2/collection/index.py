@@ -2,13 +2,15 @@
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mt2_music.audio.files import audio_files, printable
+from mt2_music.audio.files import audio_files, glob_folder, printable
 from mt2_music.interrupts import advise
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
@@ -57,9 +59,7 @@ def _root(place: str) -> str:
     if os.path.isdir(place):
         return os.path.abspath(place)
     if has_magic(place) and not os.path.exists(place):
-        while has_magic(place):
-            place = os.path.dirname(place)
-        return os.path.abspath(place)
+        return os.path.abspath(glob_folder(place))
     return os.path.dirname(os.path.abspath(place))
 
 
@@ -73,7 +73,8 @@ class IndexReport:
         dropped: paths of songs whose files are gone, or became unreadable.
         unchanged: since they were embedded.
         failures: files that cannot be used, with reasons.
-        kept: how many songs stay though their files are gone, by root: it is missing or empty, or it was asked for.
+        kept: how many songs stay though their files are gone, by the root if it is missing or if it was asked for, or
+            by the folder that is empty.
     """
 
     embedded: dict[str, float] = field(default_factory=dict)
@@ -110,7 +111,7 @@ def plan_refresh(known: dict[str, KnownSong], songs: list[SongFile], folder: Pat
 
     A file with the size and time of its row is unchanged; otherwise its content decides. Content that is at a new
     path, and no longer at the one of its row, has moved. Rows whose file is gone are dropped, unless their whole root
-    is missing or empty, such as that of a disk that is not connected.
+    is missing, or it or a folder below it that they were in is empty, such as that of a disk that is not connected.
 
     Args:
         known: what the index says, by identity.
@@ -165,12 +166,13 @@ def plan_refresh(known: dict[str, KnownSong], songs: list[SongFile], folder: Pat
         if song.identity in replaced:
             changes.dropped.add(replaced.pop(song.identity).token)
     changes.dropped -= changes.moved_to.keys()
-    there = {root: _is_there(root) for root in {row.root for row in gone}}
+    listed = cache(_has_entries)
     for row in gone:
         if row.token in changes.moved_to:
             continue
-        if keep_missing or not there[row.root]:
-            report.kept[row.root] = report.kept.get(row.root, 0) + 1
+        kept_in = row.root if keep_missing else _disconnected(row, listed)
+        if kept_in is not None:
+            report.kept[kept_in] = report.kept.get(kept_in, 0) + 1
         else:
             changes.dropped.add(row.token)
             report.dropped.append(row.path)
@@ -179,7 +181,7 @@ def plan_refresh(known: dict[str, KnownSong], songs: list[SongFile], folder: Pat
 
 def _state(song: SongFile) -> tuple[int, int] | None:
     try:
-        return file_state(song.sound)
+        return None if os.path.isdir(song.sound) else file_state(song.sound)
     except OSError:
         return None
 
@@ -193,11 +195,11 @@ def _hash(song: SongFile) -> str:
 
 
 def _is_gone(path: str) -> bool:
-    """Tell whether a file is gone; one that only cannot be reached is not."""
-    bytes_of = re.sub(r"\\udc([0-9a-f]{2})", lambda code: chr(0xDC00 + int(code[1], 16)), path)
-    for name in (path, bytes_of):  # a name that is no UTF-8 is stored as `printable` writes it
+    """Tell whether a file is gone; one that only cannot be reached is not, and where there is a folder now it is."""
+    for name in _names(path):
         try:
-            os.stat(name)
+            if stat.S_ISDIR(os.stat(name).st_mode):
+                continue
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
@@ -206,15 +208,38 @@ def _is_gone(path: str) -> bool:
     return True
 
 
-def _is_there(root: str) -> bool:
-    """Tell whether a folder has anything in it: where a disk is not connected, an empty folder may be left."""
-    try:
-        with os.scandir(root) as entries:
-            return any(True for _ in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+def _names(path: str) -> set[str]:
+    """Return what a path may be called: a name that is no UTF-8 is stored as `printable` writes it."""
+    return {path, re.sub(r"\\udc([0-9a-f]{2})", lambda code: chr(0xDC00 + int(code[1], 16)), path)}
+
+
+def _disconnected(row: KnownSong, has_entries: Callable[[str], bool | None]) -> str | None:
+    """Return the folder of a song that is gone which is that of a disk that is not connected; None if there is none.
+
+    That is the root if it is missing, and any folder from there on that is empty: a mount point stays where it is. A
+    folder below the root that is missing was removed.
+    """
+    if not has_entries(row.root):
+        return row.root
+    folder = os.path.dirname(row.path)
+    while folder.startswith(os.path.join(row.root, "")) and (found := has_entries(folder)) is not True:
+        if found is False:
+            return folder
+        folder = os.path.dirname(folder)
+    return None
+
+
+def _has_entries(folder: str) -> bool | None:
+    """Tell whether a folder has anything in it; None if there is no such folder."""
+    for name in _names(folder):
+        try:
+            with os.scandir(name) as entries:
+                return any(True for _ in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return True
+    return None
 
 
 def refresh_index(

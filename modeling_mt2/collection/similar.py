@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mt2_music.options import NUM_SIMILAR
-from mt2_music.song.embed import SongEmbedding
+from mt2_music.song.embed import SongEmbedding, whole_number
 
 from .stores import identity
 from .tables import Embeddings
@@ -102,7 +102,7 @@ def similar_songs(
 
 def _similarities(index: Embeddings, queries: np.ndarray, by: str, number: int) -> np.ndarray:
     """Return the similarity of every song of an index to a song, (songs,)."""
-    if number < 1:
+    if whole_number("number", number) < 1:
         raise ValueError(f"the number of songs must be at least 1, got {number}")
     if by not in index.vectors:
         raise ValueError(f"the index has no vectors {by!r}, only {', '.join(index.vectors)}")

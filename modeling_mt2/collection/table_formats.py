@@ -5,7 +5,8 @@ length, windows of all songs follow one another, and "num_windows" says how many
 """
 
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,21 @@ def read_columns(path: Path, names: Collection[str] | None = None) -> dict[str, 
         ValueError: it is damaged, or no table of songs.
         FileNotFoundError: nothing is there.
     """
-    try:
+    with _damage_named(path):
         columns = _read_npz(path, names) if path.suffix == ".npz" else _read_arrow(path, names)
         if "file" not in columns:
             raise ValueError("it has no column 'file'")
+    return columns
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno:  # of the disk, not of what is on it
             raise
         raise ValueError(f"{path} is damaged, or not a table of embeddings: {error}") from error
-    return columns
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -94,18 +101,25 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of all columns of a table, as they are stored."""
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return list(arrays.files)
-    with path.open("rb") as file:
+    """Return the names of all columns of a table, as they are stored; errors as of `read_columns`."""
+    with _damage_named(path), path.open("rb") as file:
+        if path.suffix == ".npz":
+            with _open_npz(file) as arrays:
+                return list(arrays.files)
         if path.suffix == ".parquet":
             return _require("pyarrow.parquet", "reading Parquet").read_schema(file).names
         return _require("pyarrow.ipc", "reading Arrow").open_file(file).schema.names
 
 
+def _open_npz(file: Any) -> Any:
+    if not zipfile.is_zipfile(file):  # numpy would take it for something else
+        raise ValueError("it is no npz file")
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
 def _read_npz(path: Path, names: Collection[str] | None) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, _open_npz(file) as arrays:
         columns: dict[str, Any] = {}
         for stored in arrays.files:
             name = "file" if stored == "files" else stored

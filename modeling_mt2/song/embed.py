@@ -3,11 +3,12 @@
 `embed_audio` is for one song of any length, `Embedder` for the workers of `datasets.map`, Ray Data or Spark.
 """
 
-import io
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from mt2_music.audio.datasets import open_audio_cell
 from mt2_music.configuration_mt2 import MT2Config
 from mt2_music.feature_extraction import MT2FeatureExtractor
-from mt2_music.feature_extraction.decoding import read_blocks
-from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, resample
+from mt2_music.feature_extraction.decoding import read_blocks, rewindable
+from mt2_music.feature_extraction.feature_extraction_mt2 import cqt_kernels, open_bytes, resample
 from mt2_music.interrupts import PATIENCE_SECONDS, check
 from mt2_music.loading import Provenance, load_extractor, load_model, provenance
 from mt2_music.modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, frame_levels, sounding_frames, window_weights
@@ -29,6 +30,8 @@ from .tuning import MIN_AGREEMENT, estimate_tuning
 
 # To estimate the tuning: how much sound is looked at, among how many blocks, and what is corrected.
 SECONDS_TO_TUNE, MAX_BLOCKS_TO_TUNE, MIN_AMPLITUDE, MIN_CENTS = 60.0, 10, 1e-3, 15.0
+# What may be wrong with one song of many; RuntimeErrors are torch's, such as of a full GPU.
+SONG_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
 BLOCK_SECONDS = 30.0  # decoded and turned into frames at a time: bounds the memory that a long song takes
 
 
@@ -90,6 +93,25 @@ class SongEmbedding:
         return self.vectors[name]
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why a song cannot be used."""
+    if isinstance(error, MemoryError):
+        return f"the memory does not suffice{f': {error}' if str(error) else ''}"
+    return str(error) or type(error).__name__
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return the value of an option.
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+
+
 @torch.no_grad()
 def embed_audio(
     model: MT2Model,
@@ -121,15 +143,18 @@ def embed_audio(
         FileNotFoundError: a path that does not exist.
     """
     length = model.config.max_frames
-    hop = length if hop_seconds is None else round(hop_seconds * extractor.frame_rate)
+    hop = length
+    if hop_seconds is not None:
+        is_duration = isinstance(hop_seconds, Real) and 0 < hop_seconds < 1e9
+        hop = round(hop_seconds * extractor.frame_rate) if is_duration else 0
     if not 1 <= hop <= length:
-        raise ValueError(
-            f"hop_seconds must be above 0 and at most {length / extractor.frame_rate:g}, got {hop_seconds}"
-        )
+        longest = length / extractor.frame_rate
+        raise ValueError(f"hop_seconds must be above 0 and at most {longest:g}, got {hop_seconds!r:.40}")
     if frames and hop != length:
         raise ValueError("frames of overlapping windows are not one sequence: leave hop_seconds out")
-    if batch_size < 1:
+    if whole_number("batch_size", batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    whole_number("transposition", transposition)
     blocks = _CheckedBlocks(extractor, audio, sampling_rate)
     vectors = {name: Rows() for name in ("mean", *model.config.class_tokens)}
     tokens, loudness = [], WindowWeights(model.config)
@@ -180,7 +205,7 @@ def _blocks(
     if isinstance(audio, dict) and audio.keys() == {"bytes", "path"}:  # `datasets` audio that is not decoded
         audio = open_audio_cell(audio, "the cell")
     if isinstance(audio, bytes | bytearray | memoryview):
-        audio = io.BytesIO(audio)
+        audio = open_bytes(audio)
     if sampling_rate is None and (isinstance(audio, str | os.PathLike) or hasattr(audio, "read")):
         yield from read_blocks(audio, rate, BLOCK_SECONDS)
         return
@@ -224,7 +249,7 @@ def tuned_features(
     Returns:
         Pieces as of `song_features`, and by how many cents the song is tuned above A = 440 Hz, from -50 to 50.
     """
-    start = audio.tell() if hasattr(audio, "tell") else 0
+    audio = rewindable(audio)
     blocks = iter(_CheckedBlocks(extractor, audio, sampling_rate))
     first, sounding = [], 0.0
     for block in islice(blocks, MAX_BLOCKS_TO_TUNE):
@@ -238,8 +263,6 @@ def tuned_features(
         cents = 0.0
     if abs(cents) < MIN_CENTS:
         return stream_features(extractor, chain(first, blocks), device), cents
-    if hasattr(audio, "seek"):
-        audio.seek(start)
     # Taken for samples at the extractor's rate, they sound as much lower.
     rate = extractor.sampling_rate * 2 ** (cents / 1200)
     return stream_features(extractor, _CheckedBlocks(extractor, audio, sampling_rate, rate), device), cents
@@ -395,8 +418,8 @@ class Embedder:
         for audio in batch[self.column]:
             try:
                 song, error = embed_audio(self.model, self.extractor, audio), ""
-            except (ValueError, OSError) as problem:
-                song, error = None, str(problem)
+            except SONG_ERRORS as problem:
+                song, error = None, reason_of(problem)
             for name in names:
                 results[name].append(nothing if song is None else song.vectors[name])
             results["seconds"].append(np.nan if song is None else song.seconds)

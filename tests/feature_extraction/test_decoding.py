@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from mt2_music import MT2FeatureExtractor
-from mt2_music.feature_extraction import ffmpeg
+from mt2_music.feature_extraction import decoding, ffmpeg
 from mt2_music.feature_extraction.decoding import IncompleteAudioWarning, measure, open_audio, read_audio, read_blocks
 from mt2_music.feature_extraction.feature_extraction_mt2 import read_file
 from support import RATE, tone
@@ -66,6 +66,30 @@ def test_joined_files_are_decoded_to_the_last(suffix):
     assert len(some) == rate and np.corrcoef(some, whole)[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("first", FORMATS)
+def test_a_song_of_another_kind_behind_one_is_decoded_too(first):
+    for second in FORMATS:
+        data = coded(first, tone(440, 2.0)) + coded(second, tone(880, 2.0))
+        assert read_all(data) == (pytest.approx(4, abs=0.15), []), second
+        count, rate, note = measure(io.BytesIO(data), "a")
+        assert (count / rate, note) == (pytest.approx(4, abs=0.15), None), second
+
+
+def test_three_kinds_in_a_row_with_tags_between_them():
+    data = coded("mp3", tone(440, 2.0)) + b"TAG" + bytes(125) + id3(300) + coded("flac", tone(440, 2.0))
+    assert read_all(data + id3(99) + coded("wav", tone(440, 2.0)) + b"TAG" + bytes(125)) == (
+        pytest.approx(6, abs=0.1),
+        [],
+    )
+
+
+def test_a_flac_file_is_not_searched_in_vain_for_the_end_of_its_last_frame(monkeypatch):
+    """A song of another kind behind it may be longer than the part that is looked at first."""
+    monkeypatch.setattr("mt2_music.feature_extraction.formats.flac.MAX_FLAC_FRAME", 10_000)
+    data = coded("flac", music()) + coded("wav", music(8.0))
+    assert read_all(data) == (pytest.approx(12, abs=0.1), [])
+
+
 @pytest.mark.parametrize("suffix", ["mp3", "flac"])
 def test_parts_of_other_rates_are_resampled(suffix):
     data = b"".join(coded(suffix, music(2.0, rate), rate) for rate in (22050, 44100, 16000))
@@ -97,6 +121,26 @@ def test_damage_in_the_middle_costs_no_more_than_what_lies_behind_it():
     seconds, said = read_all(bytes(data))
     assert 5.5 < seconds < 8.0
     assert "breaks off" in said[0]
+
+
+@pytest.mark.parametrize("behind", [b"abc", bytes(4096), np.random.default_rng(0).bytes(20_000), b"<html>404</html>"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_lies_behind_a_whole_song_and_is_none_is_no_damage(suffix, behind):
+    seconds, said = read_all(coded(suffix, music()) + behind)
+    assert said == [] and 4 <= seconds < (4.1 if suffix in ("mp3", "ogg", "opus") else 4.01)
+
+
+def id3(size):
+    return b"ID3\3\0\0" + bytes([0, 0, size >> 7, size & 127]) + b"\0" * size
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_tag_in_front_of_a_file_of_any_kind_is_passed_over(suffix):
+    data = coded(suffix, music())
+    got, rate = read_audio(io.BytesIO(id3(3000) + id3(10) + data))
+    want, _ = read_audio(io.BytesIO(data))
+    assert rate == RATE if suffix != "opus" else 48000
+    assert np.array_equal(got, want)
 
 
 def with_size(data, chunk, size, order="<"):
@@ -146,6 +190,50 @@ def test_mp3_without_a_count_of_its_frames_is_read_to_its_end():
     assert read_all(bare)[0] == pytest.approx(16, abs=0.3)
     assert read_all(data + bare)[0] == pytest.approx(32, abs=0.4)
     assert read_all(bytes(range(200)) * 20 + bare)[0] == pytest.approx(16, abs=0.3)  # junk before it
+
+
+def with_header(**changes):
+    """A WAV file whose header says something else: the number of channels, the rate."""
+    data = bytearray(coded("wav", music()))
+    for name, value in changes.items():
+        place, kind = {"channels": (22, "<H"), "rate": (24, "<I")}[name]
+        struct.pack_into(kind, data, place, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("with_ffmpeg", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rate": 0x7FFFFFFF}, "claims 2147483647 samples a second, and sounds have from 100 to 1000000"),
+        ({"rate": 100_000_000}, "claims 100000000 samples"),
+        ({"rate": 1}, "claims 1 samples"),
+        ({"rate": 0}, "no sampling rate or number of channels that makes sense"),
+        ({"channels": 1024}, "claims 1024 channels, and sounds have up to 256"),
+    ],
+)
+def test_a_header_that_claims_what_no_sound_has_is_refused(changes, words, with_ffmpeg, monkeypatch, tmp_path):
+    if not with_ffmpeg:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(ffmpeg.importlib.util, "find_spec", lambda name: None)
+    for read in (read_audio, lambda file: measure(file, "a"), lambda file: list(read_blocks(file, RATE))):
+        with pytest.raises(ValueError, match=f"cannot read audio bytes, which is WAV: .*{words}"):
+            read(io.BytesIO(with_header(**changes)))
+    joined = coded("wav", music()) + with_header(**changes)
+    assert read_all(joined) == (4.0, ["audio bytes breaks off after 4.0 s, and nothing says how much is missing"])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_blocks_are_bounded_by_the_samples_of_all_channels(suffix, monkeypatch):
+    data = coded(suffix, np.stack([music()] * 2, 1))
+    want, _ = read_audio(io.BytesIO(data))
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 2 * 777)
+    blocks = []
+    with open_audio(io.BytesIO(data)) as sound:
+        while len(block := sound.read(10**9)):
+            blocks.append(block)
+    assert max(map(len, blocks)) == 777
+    assert np.allclose(np.concatenate(blocks), want, atol=1e-6)
 
 
 NO_SOUND = [
@@ -226,6 +314,96 @@ def test_ffmpeg_decodes_what_libsndfile_does_not(tmp_path):
         read_audio(tmp_path / "torn.m4a")
 
 
+def adts(length):
+    """A frame of AAC, as far as its header goes."""
+    return (
+        b"\xff\xf1\x50"
+        + bytes([0x80 | length >> 11, length >> 3 & 255, (length & 7) << 5 | 31, 0xFC])
+        + bytes(length - 7)
+    )
+
+
+def test_what_is_joined_and_needs_ffmpeg_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(ffmpeg.importlib.util, "find_spec", lambda name: None)
+    data = coded("mp3", music()) + adts(300) * 9
+    seconds, said = read_all(data)
+    assert seconds == pytest.approx(4, abs=0.1)
+    assert len(said) == 1 and "goes on behind 4.0 s with AAC, and reading that needs FFmpeg: install" in said[0]
+    assert "goes on with AAC" in measure(io.BytesIO(data), "it")[2]
+
+
+CODERS = {
+    "wma": [],
+    "aac": [],
+    "ac3": [],
+    "eac3": [],
+    "tta": [],
+    "wv": [],
+    "m4a": [],
+    "mka": ["-c:a", "flac"],
+}
+
+
+@pytest.fixture(scope="module")
+def by_ffmpeg(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("by ffmpeg")
+    soundfile.write(folder / "a.wav", music(), 44100)  # 1.45 s
+
+    def make(suffix, samples=None):
+        path = folder / f"a.{suffix}"
+        if not path.exists():
+            command = ["ffmpeg", "-v", "error", "-i", folder / "a.wav", *CODERS[suffix], path]
+            subprocess.run(command, check=True)
+        return path.read_bytes()
+
+    return make
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [suffix for suffix in CODERS if suffix != "mka"])
+def test_joined_files_that_ffmpeg_decodes_are_decoded_to_the_last(suffix, by_ffmpeg):
+    one, mp3, wav = by_ffmpeg(suffix), coded("mp3", music()), coded("wav", music())
+    seconds = read_all(one)[0]
+    assert seconds == pytest.approx(4 * RATE / 44100, abs=0.1)
+    assert read_all(one * 3) == (pytest.approx(3 * seconds, abs=0.2), [])
+    if suffix != "eac3":
+        assert read_all(one + mp3 + wav) == (pytest.approx(seconds + 8, abs=0.2), [])
+    if suffix not in ("ac3", "eac3"):  # of two bytes one does not know that they begin a song
+        assert read_all(wav + id3(300) + one + mp3) == (pytest.approx(seconds + 8, abs=0.2), [])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["wma", "aac", "ac3", "eac3", "tta", "wv"])
+def test_what_breaks_off_is_named_also_where_ffmpeg_decodes(suffix, by_ffmpeg):
+    data = by_ffmpeg(suffix)
+    assert read_all(data)[1] == []
+    seconds, said = read_all(data[: len(data) * 4 // 5])
+    assert len(said) == 1 and "breaks off" in said[0]
+    if suffix in ("wma", "tta", "wv"):
+        assert re.search(r"of 1\.[45] s are there", said[0])
+        with pytest.raises(ValueError, match=r"breaks off|cannot read"):
+            read_all(data[: len(data) // 5])
+
+
+@needs_ffmpeg
+def test_reasons_are_those_of_the_file_and_not_of_the_program(tmp_path, by_ffmpeg):
+    video = tmp_path / "silent film.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc=duration=1:size=32x32:rate=5", "-c:v", "mpeg4"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, video], check=True)
+    with pytest.raises(ValueError, match=r"cannot read .*silent film\.mp4, which is MP4: there is no sound in it$"):
+        read_audio(video)
+    wrong = bytearray(coded("wav", music()))
+    struct.pack_into("<H", wrong, 20, 0x55)  # said to be MP3
+    (tmp_path / "x.wav").write_bytes(wrong)
+    with pytest.raises(ValueError, match=r"cannot read .*x\.wav, which is WAV: ") as refusal:
+        read_audio(tmp_path / "x.wav")
+    assert "Conversion failed" not in str(refusal.value)
+    (tmp_path / "line\nbreak.m4a").write_bytes(by_ffmpeg("m4a")[:3000])
+    with pytest.raises(ValueError, match=r"cannot read .*line\\nbreak\.m4a, which is MP4: [^/]*$"):
+        read_audio(tmp_path / "line\nbreak.m4a")
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_part_of_a_file_and_its_blocks_are_what_the_whole_holds(suffix):
     """Frames of an MP3 that hold little are coded with bits of frames far before them."""
@@ -263,6 +441,47 @@ def test_nothing_waits_for_a_pipe_or_a_device(tmp_path, extractor):
             extractor(tmp_path / name)
         with pytest.raises(ValueError, match="is not a file"):
             read_file(tmp_path / name)
+
+
+class Reader:
+    """A file object of somebody else, which has no more methods than it needs."""
+
+    def __init__(self, data, error=None):
+        self.file, self.error = io.BytesIO(data), error
+
+    def read(self, size=-1):
+        if self.error and self.file.tell() > 50_000:
+            raise self.error
+        return self.file.read(size if size < 0 else min(size, 40_000))
+
+
+class SeekableReader(Reader):
+    def seek(self, place, whence=0):
+        return self.file.seek(place, whence)
+
+
+def test_file_objects_of_others_are_read_and_their_errors_are_errors_of_reading(extractor):
+    data = coded("wav", music())
+    for file in (Reader(data), SeekableReader(data)):
+        assert len(read_audio(file)[0]) == 4 * RATE
+    for reader in (Reader, SeekableReader):
+        failing = reader(data * 2, ZeroDivisionError("division by zero"))
+        if reader is Reader:
+            failing.read()  # to its end, so that the next call fails
+        for read in (read_audio, extractor):
+            with pytest.raises(ValueError, match="the open file cannot be read: ZeroDivisionError: division by zero"):
+                read(failing)
+    with pytest.raises(ValueError, match="it gave str, not bytes"):
+        read_audio(type("Text", (), {"read": lambda self, size=-1: "abc"})())
+    with pytest.raises(ValueError, match="5 is neither a path nor an open file"):
+        read_audio(5)
+
+
+def test_a_folder_and_an_empty_name_are_no_files(tmp_path):
+    with pytest.raises(ValueError, match="is a folder, not a file: in a list give files"):
+        read_audio(tmp_path)
+    with pytest.raises(FileNotFoundError, match="an empty name"):
+        read_audio("")
 
 
 def test_an_error_of_the_disk_is_passed_on(tmp_path):

@@ -179,7 +179,7 @@ def test_clips_are_padded_where_tensors_are_asked_for_and_cut_in_samples(extract
     ("audio", "rate", "message"),
     [
         (tone(440), None, "sampling_rate is missing"),
-        (tone(440), -1, "above 0"),
+        (tone(440), -1, "from 100 to 1000000"),
         (np.zeros(0), RATE, "empty"),
         (np.array([0.0, np.nan]), RATE, "NaN"),
         (np.array([0.0, np.inf]), RATE, "NaN or infinite"),

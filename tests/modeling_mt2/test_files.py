@@ -12,6 +12,7 @@ import soundfile
 
 from mt2_music.audio.files import audio_files, find_audio, printable, walk
 from mt2_music.cli import main
+from mt2_music.collection.index import find_songs
 from mt2_music.feature_extraction.names import path_of
 from mt2_music.train.data.label_sources import read_folder
 from mt2_music.train.data.tracks import find_files, scan
@@ -98,6 +99,24 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert relative(audio_files([str(tmp_path)]), tmp_path) == ["closed", "open/a.wav"]
     with pytest.raises(ValueError, match=r"closed: .*Permission denied"):
         scan(find_files(tmp_path), 1.0)
+
+
+def test_globs_below_a_folder_whose_name_looks_like_one(tmp_path, monkeypatch):
+    touch(tmp_path, "live [1999]/a.wav", "live [1999]/deep/b.wav", "live 1/c.wav", "live/x [1]/y?/d.wav")
+    for pattern, names in {
+        "live [1999]/*.wav": ["live [1999]/a.wav"],
+        "live [1999]/**/*.wav": ["live [1999]/a.wav", "live [1999]/deep/b.wav"],
+        "live/x [1]/y?/*": ["live/x [1]/y?/d.wav"],
+        "live*/*.wav": ["live 1/c.wav", "live [1999]/a.wav"],
+        "live [19]/*.wav": ["live 1/c.wav"],  # no such folder: a pattern
+        "live [1999]/missing*.wav": ["live [1999]/missing*.wav"],
+    }.items():
+        assert relative(audio_files([str(tmp_path / pattern)]), tmp_path) == names, pattern
+        monkeypatch.chdir(tmp_path)
+        assert audio_files([pattern]) == names, pattern
+    (song,) = find_songs([str(tmp_path / "live/x [1]/y?/*.wav")])
+    assert (song.root, song.file) == (str(tmp_path / "live/x [1]/y?"), "d.wav")
+    assert find_songs(["live*/*.wav"])[0].root == str(tmp_path)
 
 
 def test_a_very_deep_folder_is_no_trouble(tmp_path):

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 import torch
 
 import mt2_music
+from mt2_music.feature_extraction.feature_extraction_mt2 import AudioWarning
 from mt2_music.loading import find_model
 from mt2_music.music import KEY_LABELS, camelot, fifths_between, open_key
 from support import RATE, pitch_fork, python, song
@@ -241,6 +243,148 @@ def test_arrays_bytes_and_what_is_no_song(model, music):
     listed = model.embed([data, None, both], rate)
     assert [bool(song) for song in listed] == [True, False, False]
     assert "None is not audio" in listed[1].error and "one clip is expected" in listed[2].error
+
+
+class Broken:
+    """A file object that is none."""
+
+    def read(self, size=-1):
+        raise ZeroDivisionError("division by zero")
+
+
+ODD = {
+    "a number": (5, "5 is not audio"),
+    "not a number": (float("nan"), "nan is not audio"),
+    "a path that is none": ({"path": 5}, "an audio dict needs"),
+    "a cell whose path is none": ({"bytes": None, "path": 5}, "'path' is of type int"),
+    "bytes that are none": ({"bytes": "abc"}, "an audio dict needs"),
+    "a cell whose bytes are none": ({"bytes": "abc", "path": None}, "'bytes' is of type str"),
+    "an address that nothing here reads": ({"bytes": None, "path": "nowhere://song.wav"}, "nowhere"),
+    "a file object that fails": (Broken(), "cannot be read: ZeroDivisionError: division by zero"),
+    "a rate like no other": ({"array": np.zeros(99), "sampling_rate": 10**400}, "whole number of hertz from 100 to"),
+    "a tensor of nothing": ({"array": torch.zeros(9, device="meta"), "sampling_rate": RATE}, "a tensor on meta"),
+    "an empty name": ("", "an empty name"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_one_odd_element_costs_a_list_no_other(model, music, case):
+    odd, words = ODD[case]
+    for song_first in (True, False):
+        songs = [music / "c.wav", odd] if song_first else [odd, music / "c.wav"]
+        found = model.embed(songs)
+        failed = found[song_first]
+        assert [bool(one) for one in found] == [song_first, not song_first]
+        assert words in failed.error
+    if case != "an empty name":
+        with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+            model.embed(odd)
+
+
+def test_a_list_is_samples_only_if_it_holds_nothing_but_numbers(model, music):
+    samples = pitch_fork(0)[: 3 * RATE]
+    want = model.embed(samples, RATE).mean
+    for numbers in (list(samples), samples.tolist(), tuple(samples)):
+        assert np.allclose(model.embed(numbers, RATE).mean, want, atol=1e-5)
+    assert np.allclose(model.embed(torch.from_numpy(samples).to_sparse(), RATE).mean, want, atol=1e-5)
+    assert [bool(song) for song in model.embed([0.5, samples, 0], RATE)] == [False, True, False]
+
+
+def test_memory_that_does_not_suffice_for_a_song_costs_no_other(model, music, monkeypatch, capsys):
+    from mt2_music.cli import main
+    from mt2_music.song import embed
+
+    def decode(file, rate, seconds):
+        if str(file).endswith("c.wav"):
+            raise MemoryError("Unable to allocate 240. GiB")
+        return read(file, rate, seconds)
+
+    read = embed.read_blocks
+    monkeypatch.setattr(embed, "read_blocks", decode)
+    first, second = model.key([music / "c.wav", music / "g.wav"])
+    assert first.error == "the memory does not suffice: Unable to allocate 240. GiB"
+    assert second.key == "G major"
+    assert main(["key", str(music / "c.wav"), str(music / "g.wav")]) == 1
+    told = capsys.readouterr()
+    assert f"{music / 'c.wav'}: the memory does not suffice" in told.err
+    assert told.out.startswith(f"{music / 'g.wav'}\tG major")
+
+
+def test_a_pipe_is_read_once_and_is_a_song_for_everything(model, music):
+    class Pipe(io.RawIOBase):
+        def __init__(self, data):
+            self.file = io.BytesIO(data)
+
+        def readinto(self, buffer):
+            return self.file.readinto(buffer)
+
+        def readable(self):
+            return True
+
+    data = (music / "c.wav").read_bytes()
+    flat = io.BytesIO()
+    soundfile.write(flat, pitch_fork(0), round(RATE * 0.98), format="WAV")  # out of tune: it is read twice
+    assert model.key(Pipe(data)).key == model.key(io.BufferedReader(Pipe(data))).key == "C major"
+    assert model.key(Pipe(flat.getvalue())).key == "C major"
+    assert np.array_equal(model.embed(Pipe(data)).mean, model.embed(data).mean)
+    songs = model.embed(music)
+    assert model.similar(Pipe(data), songs, any_key=True) == model.similar(data, songs, any_key=True)
+    with open(os.pipe()[0], "rb") as closed:
+        closed.close()
+        with pytest.raises(ValueError, match="closed"):
+            model.key(closed)
+
+
+OPTIONS = [
+    ("embed", "hop_seconds", [float("nan"), float("inf"), "1", 0, -1, 10**400]),
+    ("embed", "batch_size", ["8", 1.5, 0]),
+    ("embed", "transposition", [1.5, "1"]),
+    ("key", "transpositions", [1.5, "1", -1]),
+    ("similar", "number", [1.5, "3", 0]),
+]
+
+
+@pytest.mark.parametrize(("method", "option", "values"), OPTIONS)
+def test_options_that_make_no_sense_are_refused_by_name(model, method, option, values):
+    samples = pitch_fork(0)[:RATE]
+    index = {"index": {"song": model.embed(samples, RATE)}} if method == "similar" else {}
+    for value in values:
+        for audio in (samples, [samples]):
+            with pytest.raises(ValueError, match=option):
+                getattr(model, method)(audio, sampling_rate=RATE, **index, **{option: value})
+
+
+def test_paths_as_bytes_folders_in_lists_and_empty_names(model, music, monkeypatch):
+    with pytest.raises(ValueError, match=r"is the path of a file, as bytes: give it as text"):
+        model.key(os.fsencode(music / "c.wav"))
+    first, second = model.key([music, music / "c.wav"])
+    assert first.error == f"{music} is a folder, not a file: in a list give files, and folders one by one"
+    assert second.key == "C major"
+    monkeypatch.chdir(music)
+    with pytest.raises(FileNotFoundError, match="an empty name"):
+        model.key("")
+
+
+def test_what_is_no_index_is_refused_and_a_silent_song_is_said_to_be_one(model, music, capsys):
+    from mt2_music.cli import main
+
+    songs = model.embed(music)
+    for index in (list(songs.values()), songs[str(music / "c.wav")], model.embed([music / "broken.ogg"]), 5):
+        with pytest.raises(ValueError, match="an index is what `mt2 index` or `mt2 embed` wrote, or songs by name"):
+            model.similar(music / "c.wav", index)
+    with pytest.warns(AudioWarning, match="the song is silent"):
+        model.similar(np.zeros(RATE, np.float32), songs, RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AudioWarning)
+        model.similar([music / "c.wav"], songs)
+    soundfile.write(music / "deeper" / "silence.wav", np.zeros(RATE), RATE)
+    try:
+        assert main(["index", str(music / "c.wav"), "-o", str(music / "index.npz")]) == 0
+        assert main(["similar", str(music / "deeper" / "silence.wav"), "--index", str(music / "index.npz")]) == 0
+        assert "silence.wav: the song is silent, and what is similar to it means nothing" in capsys.readouterr().err
+    finally:
+        (music / "deeper" / "silence.wav").unlink()
+        (music / "index.npz").unlink(missing_ok=True)
 
 
 def test_similar_songs_by_python_and_by_the_command_are_the_same(model, music, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -72,6 +74,16 @@ def test_an_archive_keeps_what_is_done_and_goes_on(
     monkeypatch.undo()
     assert main(["index", str(songs), "-o", str(tmp_path / "index"), "--device", "cpu"]) == 0
     assert len(read_embeddings([tmp_path / "index"]).files) == 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no such signal here")
+@pytest.mark.parametrize("words", [["key"], ["key", "--json"], ["doctor"]])
+def test_a_reader_that_has_enough_ends_a_command_without_a_word(words, songs):
+    command = [sys.executable, "-m", "mt2_music.cli", *words, *([str(songs)] if words[0] == "key" else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
 
 
 def test_a_file_that_is_not_finished_has_another_name(songs, tmp_path, signal_in_second_song, capsys):

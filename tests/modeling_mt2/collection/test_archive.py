@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import soundfile
 from mt2_music.audio.files import audio_files
 from mt2_music.cli import main
 from mt2_music.collection.similar import nearest
-from mt2_music.collection.table_formats import write_table
+from mt2_music.collection.table_formats import column_names, read_columns, write_table
 from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
@@ -441,10 +442,45 @@ def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypa
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match=r"no space.*x\.npz"):
         write_table(path, rows)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.parquet", "out.arrow", "out"])
+def test_a_full_disk_is_named_with_the_output(published, songs, tmp_path, name):
+    """By a limit on the size of files, which systems answer as they do a full disk."""
+    resource = pytest.importorskip("resource")
+    code = "import resource, sys; from mt2_music.cli import main\n"
+    code += f"resource.setrlimit({resource.RLIMIT_FSIZE}, (1000, 1000)); sys.exit(main(sys.argv[1:]))"
+    command = ["embed", songs, "--model", published, "-o", tmp_path / name, "--device", "cpu"]
+    result = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.search(rf"mt2: .*File too large.*{name}", result.stderr.splitlines()[-1])
+    assert [path for path in tmp_path.rglob("*") if path.suffix in (".npz", ".parquet", ".arrow", ".part")] == []
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "arrow"])
+@pytest.mark.parametrize("content", [b"mine", b"\x93NUMPY\1\0" + bytes(99), b"PK\3\4" + bytes(99), b""])
+def test_what_is_no_table_is_named_and_not_believed(suffix, content, tmp_path):
+    path = tmp_path / f"mine.{suffix}"
+    path.write_bytes(content)
+    for read in (read_columns, column_names):
+        with pytest.raises(ValueError, match=f"mine.{suffix} is damaged, or not a table of embeddings: ") as refusal:
+            read(path)
+        assert "pickle" not in str(refusal.value)
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / f"missing.{suffix}")
+
+
+def test_an_index_that_is_something_else_stays_as_it_is(songs, tmp_path, capsys):
+    path = tmp_path / "mine.npz"
+    path.write_text("mine", encoding="utf-8")
+    for command in (["index", str(songs), "-o", str(path)], ["similar", str(songs), "--index", str(path)]):
+        assert main(command) == 2
+        assert f"mt2: {path} is damaged, or not a table of embeddings: it is no npz file" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == "mine"
 
 
 def test_archives_hold_their_arrays_alone_whatever_numpy_is_there(tmp_path, monkeypatch):

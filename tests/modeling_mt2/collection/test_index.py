@@ -222,6 +222,51 @@ def test_a_missing_root_loses_no_song(tmp_path, name):
     assert contents(output) == wanted(disk, other)
 
 
+@pytest.mark.parametrize("name", ["index", "index.npz"])
+def test_an_empty_folder_below_the_root_loses_no_song_and_a_missing_one_does(tmp_path, name):
+    """A disk that is not connected leaves its mount point; who removes an album removes its folder."""
+    songs = {"own": "o", "disk__a": "a", "disk__deep__b": "b", "album__c": "c", "album__d": "d", "kept__e": "e"}
+    music, output = write(tmp_path / "music", **songs, kept__f="f"), tmp_path / name
+    refresh(output, music)
+    before = contents(output)
+    shutil.move(music / "disk", tmp_path / "away")
+    (music / "disk").mkdir()
+    shutil.rmtree(music / "album")
+    (music / "kept" / "f.wav").unlink()
+    gone = {str(music / "album" / "c.wav"), str(music / "album" / "d.wav"), str(music / "kept" / "f.wav")}
+    report, _ = refresh(output, music)
+    assert report.kept == {str(music / "disk"): 2}
+    assert set(report.dropped) == gone
+    assert contents(output).keys() == before.keys() - gone
+    assert refresh(output, music)[0].dropped == []
+    (music / "disk").rmdir()
+    shutil.move(tmp_path / "away", music / "disk")
+    report, embedded = refresh(output, music)
+    assert (embedded, report.kept, len(report.unchanged)) == ([], {}, 4)
+    shutil.rmtree(music / "disk" / "deep")
+    (music / "disk" / "deep").mkdir()  # another disk, in the first
+    assert refresh(output, music)[0].kept == {str(music / "disk" / "deep"): 1}
+    (music / "disk" / "deep").rmdir()
+    assert refresh(output, music)[0].dropped == [str(music / "disk" / "deep" / "b.wav")]
+    assert contents(output) == wanted(music)
+
+
+@pytest.mark.parametrize("inside", [["x"], []])
+def test_a_song_that_became_a_folder_is_gone(tmp_path, inside):
+    music, output = write(tmp_path / "music", a="a", b="b"), tmp_path / "index.npz"
+    refresh(output, music)
+    (music / "a.wav").unlink()
+    (music / "a.wav").mkdir()
+    write(music / "a.wav", **{name: name for name in inside})
+    report, _ = refresh(output, music)
+    assert report.dropped == [str(music / "a.wav")] and report.kept == {}
+    assert list(report.failures) == ([] if inside else [str(music / "a.wav")])
+    assert contents(output).keys() == {
+        str(music / "b.wav"),
+        *(str(music / "a.wav" / f"{name}.wav") for name in inside),
+    }
+
+
 def test_a_song_that_became_unreadable_is_named_and_dropped(tmp_path):
     music, output = write(tmp_path / "music", a="a", b="b"), tmp_path / "index.npz"
     refresh(output, music)
