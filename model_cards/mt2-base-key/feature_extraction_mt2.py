@@ -22,7 +22,10 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 MAX_CHANNELS = 64  # more are no channels, and fewer samples are no clip
-MIN_SHARE_LEFT = 0.05  # of the power of channels, in their mean; below, they cancel each other
+MIN_SHARE_LEFT = 0.25  # of the power that channels without anything in common leave in their mean; below, they cancel
+HUM_SECONDS = 1 / 300  # means over so many are taken off before that is asked: little is left of what is below 100 Hz
+RATES = (100, 1_000_000)  # hertz; at others nothing was ever recorded that one can hear
+MAX_PATH_BYTES = 4096  # longer is no path, and shorter no sound file that is worth a word
 FRAMES_PER_CHUNK = 8192  # bounds the memory of the front end at about 150 MB whatever the length
 FRAMES_PER_CHUNK_ON_GPU = 65536  # there small chunks cost more than their arithmetic
 
@@ -67,7 +70,7 @@ def read_file(file: Any) -> tuple[np.ndarray, int]:
             samples = sound.read(dtype="float32", always_2d=True)
             if len(samples) < sound.frames:
                 raise ValueError(f"{name} breaks off: {len(samples)} of {sound.frames} samples are there")
-            return mix_down(samples), sound.samplerate
+            return mix_down(samples, sound.samplerate), sound.samplerate
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless, such as .raw
         raise ValueError(f"cannot read {name} as audio: {error}") from error
 
@@ -76,21 +79,43 @@ class AudioWarning(UserWarning):
     """Something about a sound that is used all the same, for people to know."""
 
 
-def mix_down(samples: np.ndarray) -> np.ndarray:
+CANCELLED = "the channels cancel each other, as when one is inverted: the loudest one is used"
+
+
+def mix_down(samples: np.ndarray, sampling_rate: float) -> np.ndarray:
     """Mix the channels of decoded samples, (samples, channels), to one: (samples,).
 
-    That is their mean. Where it nearly cancels, because a channel is inverted, it is the loudest channel, and a
-    warning says so: the mean's power is below a twentieth of that of channels that have nothing in common.
+    That is their mean. Where the music nearly cancels in it, because a channel is inverted, it is the loudest channel,
+    and a warning says so: see `power_left`.
     """
-    mean = samples.mean(axis=1)
-    if samples.shape[1] == 1 or not len(samples):
-        return mean
-    powers = np.square(samples, dtype=np.float32).mean(axis=0)
-    if not float(np.square(mean).mean()) * samples.shape[1] < MIN_SHARE_LEFT * float(powers.mean()):
-        return mean
-    note = "the channels cancel each other, as when one is inverted: the loudest one is used"
-    warnings.warn(note, AudioWarning, stacklevel=2)
-    return samples[:, int(powers.argmax())]
+    if samples.shape[1] > 1 and len(samples):
+        share, loudest = power_left(samples, sampling_rate)
+        if share < MIN_SHARE_LEFT:
+            warnings.warn(CANCELLED, AudioWarning, stacklevel=2)
+            return samples[:, loudest]
+    return samples.mean(axis=1)
+
+
+def power_left(samples: np.ndarray, sampling_rate: float) -> tuple[float, int]:
+    """Tell how much of the power of channels, (samples, channels), is left in their mean.
+
+    What lies below the music does not count: an offset or a hum that two channels share would hide that the music in
+    them cancels.
+
+    Returns:
+        1 for channels that have nothing in common, more if they agree, below `MIN_SHARE_LEFT` if they cancel each
+        other; and which channel is the loudest.
+    """
+    width = round(sampling_rate * HUM_SECONDS)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused elsewhere
+        if 1 < width < len(samples):
+            sums = np.cumsum(samples, axis=0, dtype=np.float64)
+            around = (sums[width:] - sums[:-width]) / width  # mean of the samples around each
+            samples = samples[width // 2 + 1 :][: len(around)] - around
+        powers = np.square(samples, dtype=np.float64).mean(axis=0)
+        left = float(np.square(samples.mean(axis=1, dtype=np.float64)).mean()) * samples.shape[1]
+    power = float(powers.mean())
+    return left / power if power else 1.0, int(powers.argmax())
 
 
 def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
@@ -102,11 +127,12 @@ def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
     return resampled if len(resampled) else np.zeros(1, np.float32)
 
 
-def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:
+def to_mono(audio: np.ndarray, sampling_rate: float, channel_axis: int = 0) -> np.ndarray:
     """Bring samples of any usual type to one float32 channel with full scale at 1.
 
     Args:
         audio: (samples,), or with channels, which are averaged; float, or integers of 8 (unsigned), 16 or 32 bits.
+        sampling_rate: in hertz.
         channel_axis: which of two axes holds the channels.
 
     Returns:
@@ -125,7 +151,7 @@ def to_mono(audio: np.ndarray, channel_axis: int = 0) -> np.ndarray:
         raise ValueError(f"samples of type {audio.dtype} are not audio: expected float, int16, int32 or uint8")
     audio = audio.astype(np.float32)
     if audio.ndim == 2:
-        audio = mix_down(np.moveaxis(audio, channel_axis, 1))
+        audio = mix_down(np.moveaxis(audio, channel_axis, 1), sampling_rate)
     elif audio.ndim != 1:
         raise ValueError(f"a clip has one axis, or a second one for channels; got {audio.ndim} axes, {audio.shape}")
     if not np.isfinite(audio).all():
@@ -151,7 +177,20 @@ def as_clips(audio: Any, channel_axis: int | None = None) -> list[Any] | None:
         return list(audio)
     if not isinstance(audio, Sequence) or isinstance(audio, str | bytes | bytearray | memoryview):
         return None
-    return None if len(audio) and isinstance(audio[0], Real) else list(audio)
+    kinds = set(map(type, audio))  # a list of samples is long
+    return None if kinds and all(issubclass(kind, Real) for kind in kinds) else list(audio)
+
+
+def open_bytes(data: bytes | bytearray | memoryview) -> io.BytesIO:
+    """Make a file of the bytes of a sound file.
+
+    Raises:
+        ValueError: they are no sound file, but the path of one.
+    """
+    data = bytes(data)
+    if len(data) < MAX_PATH_BYTES and b"\0" not in data and os.path.isfile(data):
+        raise ValueError(f"{data!r:.200} is the path of a file, as bytes: give it as text, {os.fsdecode(data)!r:.200}")
+    return io.BytesIO(data)
 
 
 def _has_channels_last(shape: tuple[int, ...]) -> bool:
@@ -419,11 +458,13 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         Raises:
             ValueError, FileNotFoundError: as `__call__`.
         """
+        if sampling_rate is not None:
+            _check_rate(sampling_rate)
         known_rate = None
         if isinstance(clip, str | os.PathLike):
             samples, known_rate = self.read_file(clip)
         elif isinstance(clip, bytes | bytearray | memoryview):
-            samples, known_rate = self.read_file(io.BytesIO(clip))
+            samples, known_rate = self.read_file(open_bytes(clip))
         elif hasattr(clip, "read"):
             samples, known_rate = self.read_file(clip)
         elif isinstance(clip, dict) or hasattr(clip, "get_all_samples"):  # a torchcodec decoder answers like a dict
@@ -437,10 +478,9 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         rate = known_rate if known_rate is not None else sampling_rate
         if rate is None:
             raise ValueError("sampling_rate is missing: samples alone do not say how fast they are to be played")
-        if isinstance(rate, bool) or not isinstance(rate, Real) or rate <= 0 or rate % 1 != 0:
-            raise ValueError(f"sampling_rate must be a whole number of hertz above 0, got {rate!r}")
+        _check_rate(rate)
         try:
-            return resample(to_mono(samples, channel_axis), int(rate), self.sampling_rate)
+            return resample(to_mono(samples, rate, channel_axis), int(rate), self.sampling_rate)
         except ValueError as error:
             raise ValueError(f"{clip}: {error}" if isinstance(clip, str | os.PathLike) else str(error)) from error
 
@@ -451,9 +491,9 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         for key in ("array", "raw"):
             if clip.get(key) is not None:
                 return clip[key], clip.get("sampling_rate")
-        if clip.get("bytes") is not None:
-            return self.read_file(io.BytesIO(clip["bytes"]))
-        if clip.get("path") is not None:
+        if isinstance(clip.get("bytes"), bytes | bytearray | memoryview):
+            return self.read_file(open_bytes(clip["bytes"]))
+        if clip.get("bytes") is None and isinstance(clip.get("path"), str | os.PathLike):
             return self.read_file(clip["path"])
         held = ", ".join(f"{key!r}: {value!r:.40}" for key, value in clip.items())
         raise ValueError(f'an audio dict needs "array", "bytes" or "path", got {{{held}}}')
@@ -532,6 +572,13 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         return {**self.__dict__, "_constants": {}}
 
 
+def _check_rate(rate: Any) -> None:
+    least, most = RATES
+    is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+    if not is_number or not least <= rate <= most or rate % 1 != 0:
+        raise ValueError(f"sampling_rate must be a whole number of hertz from {least} to {most}, got {rate!r:.40}")
+
+
 def _as_array(samples: Any) -> np.ndarray:
     """Return samples as an array of numbers.
 
@@ -539,8 +586,12 @@ def _as_array(samples: Any) -> np.ndarray:
         ValueError: they are none; the message says what came, and what is taken.
     """
     if isinstance(samples, Tensor):
-        samples = samples.detach().cpu()
-        return (samples.float() if samples.is_floating_point() else samples).numpy()
+        samples = samples.detach()
+        try:
+            samples = samples.to_dense().cpu() if samples.layout != torch.strided else samples.cpu()
+            return (samples.float() if samples.is_floating_point() else samples).numpy()
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"a tensor on {samples.device} of {samples.dtype} is no array: {error}") from error
     try:
         array = np.asarray(samples)
     except (ValueError, TypeError):  # lists of several lengths

@@ -102,7 +102,8 @@ def _element(
 
 
 def _color(name: str) -> str:
-    return to_hex([1 - OPACITY * (1 - value) for value in color_of(name)])
+    red, green, blue = (1 - OPACITY * (1 - value) for value in color_of(name))
+    return to_hex((red, green, blue))
 
 
 def _chroma_picture(chroma: np.ndarray) -> str:

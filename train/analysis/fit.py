@@ -166,7 +166,7 @@ def _fit(
     head.dropout.p = 0.0
     with torch.no_grad():
         weight = head.projection.weight / deviation
-        head.projection.bias -= weight @ mean
+        head.projection.bias.sub_(weight @ mean)
         head.projection.weight.copy_(weight)
 
 

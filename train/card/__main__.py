@@ -44,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--push", metavar="USER/NAME", help="name the model so, and upload its folder to the Hub")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    material = (arguments.results, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
-    material += (arguments.push,)
+    material = (arguments.results, arguments.layers, arguments.corpus, arguments.songs, arguments.run, arguments.push)
     try:
         if len(arguments.models) > 1 and any(material):
             raise ValueError(
