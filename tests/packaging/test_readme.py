@@ -13,6 +13,7 @@ import yaml
 
 from mt2_music.audio.files import AUDIO_SUFFIXES
 from mt2_music.train.pretrain.config import PRESETS
+from mt2_music.train.analysis import pieces
 from mt2_music.train.publish import key_layer
 from mt2_music.train.synth import find_soundfont
 from support import RATE, ROOT, TINY, here, python, song, soundfont
@@ -48,7 +49,8 @@ def folder(music_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("page", BLOCKS)
 def test_blocks_run(folder, page, monkeypatch):
-    monkeypatch.setattr(key_layer, "NUM_PLAIN_PIECES", 6)
+    for module, name in ((key_layer, "NUM_PLAIN_PIECES"), (pieces, "NUM_DRUMS"), (pieces, "NUM_NOISES")):
+        monkeypatch.setattr(module, name, 6)
     for kind, text in BLOCKS[page]:
         if kind == "python" and all(there for name, there in WITHOUT.items() if name in text):
             here("-c", text, cwd=folder)
@@ -87,6 +89,8 @@ def run_line(folder, line):
     elif "mt2_music.train.probing.run" in words:
         short = [] if "--tasks" in words else ["--tasks", "corpus-key", "corpus-chord"]
         here(*words[1:], "--seeds", "0", *short, cwd=folder)
+    elif "mt2_music.train.analysis" in words:  # shortened
+        here(*words[1:], "--steps", "5", cwd=folder)
     elif "mt2_music.train.card" in words:  # as a shell names all folders
         folders = [os.path.relpath(path, folder) for word in words for path in folder.glob(word) if "*" in word]
         here(*(word for word in words[1:] if "*" not in word), *folders, cwd=folder)

@@ -101,9 +101,14 @@ def _about(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _about_keys(title: str, base: str) -> str:
+    where = ""
+    if not DEFAULT_MODEL.startswith(base):  # the wheel holds the default and what it was made from
+        where = (
+            f" Neither is installed with the package: give a folder of the checkout, such as `model_cards/{title}`."
+        )
     return (
         f"`{title}` is `{base}` with one more layer, which names the 24 keys; embeddings of both are the same. "
-        f"Train and fine-tune from `{base}`."
+        f"Train and fine-tune from `{base}`.{where}"
     )
 
 

@@ -518,4 +518,4 @@ def test_doctor_says_what_works_and_names_what_is_broken(tmp_path, capsys):
     assert result.returncode == 1, result.stderr
     rows = {row["name"]: row for row in json.loads(result.stdout)["checks"]}
     assert "libc10_cuda" in rows["torchaudio"]["problem"]
-    assert rows["mt2-small-key"]["problem"] is None
+    assert rows["mt2-small-analysis"]["problem"] is None
