@@ -12,8 +12,8 @@ import soundfile
 import yaml
 
 from mt2_music.audio.files import AUDIO_SUFFIXES
-from mt2_music.train.pretrain.config import PRESETS
 from mt2_music.train.analysis import pieces
+from mt2_music.train.pretrain.config import PRESETS
 from mt2_music.train.publish import key_layer
 from mt2_music.train.synth import find_soundfont
 from support import RATE, ROOT, TINY, here, python, song, soundfont
