@@ -18,6 +18,7 @@ from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 from .embed import WindowWeights, tuned_features, window_batches
 from .rows import Rows
+from .silence import WithoutSilence
 from .tonality import PitchStatistics, Tonality
 
 STRETCH_SECONDS = 10.0  # as long as the sounds that the weights of `Tonality` were chosen on
@@ -99,6 +100,8 @@ class KeyReading(NamedTuple):
 class SongAnswers:
     """What a model answers for the windows of a song, and what tells whether the song has a key.
 
+    The windows are of the song without its long silences, if `answer_song` cut them.
+
     Args:
         shifts: transpositions.
         answers: profiles or logits, (shifts, windows, values).
@@ -166,7 +169,8 @@ def answer_song(
     """Return what a model answers for the windows of a song, in every transposition.
 
     Windows are encoded as the frames come, all transpositions of some at once: a song is decoded and turned into
-    frames once, and what is kept of it are the answers.
+    frames once, and what is kept of it are the answers. Long silences are left out before windows are cut: a window
+    that holds one note and the silence around it says little of a key.
 
     Args:
         model: in evaluation mode.
@@ -189,7 +193,8 @@ def answer_song(
     hop = hop or length
     answers, loudness = Rows(), WindowWeights(model.config)
     pitches = None if extractor is None else PitchStatistics(extractor, model.config)
-    for windows, mask in window_batches(pieces, length, hop, max(1, WINDOWS_PER_CHUNK // len(shifts))):
+    sound = WithoutSilence(pieces, model.config)
+    for windows, mask in window_batches(sound, length, hop, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
         batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
         answers.add(batch.unflatten(0, (len(shifts), len(windows))).transpose(0, 1))
@@ -199,7 +204,8 @@ def answer_song(
     weights, sounding = loudness.weights()
     seconds = hop / model.config.frame_rate
     shares, frames = loudness.shares(), loudness.num_frames()
-    return SongAnswers(shifts, answers.values.transpose(0, 1), weights, sounding, seconds, shares, frames, pitches)
+    values = answers.values.transpose(0, 1)
+    return SongAnswers(shifts, values, weights, sounding * sound.share, seconds, shares, frames, pitches)
 
 
 def _answers(

@@ -1,7 +1,7 @@
-"""Whether a song has a key, and why it has none: what its pitches are, whatever the model says.
+"""Whether a song has a key, and why it has none: what its pitches are, and how sure a model is.
 
 `benchmarks/songs/not_music.py` chose the weights below on songs, scales and cadences on one side, and noise, drums,
-speech, single pitches and scales without a centre on the other, and reports both kinds of error on others.
+speech, single pitches, bells and scales without a centre on the other, and reports both kinds of error on others.
 """
 
 from typing import NamedTuple
@@ -18,30 +18,49 @@ from mt2_music.music import correlate_with_keys
 from .rows import Rows
 
 PEAK = 1.5  # how much larger than both neighbours a constant-Q bin is that holds a pitch; a tone fills one to three
-# Log odds that a song has a key: these weights times the values of `Tonality`, in their order, plus the bias.
-WEIGHTS, BIAS = (6.204, 1.745, 17.01, 40.33), -65.89
-MIN_PEAKS, MIN_PITCH_CLASSES = 0.3, 5.0  # below, this is the reason why there is no key
+MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
+# Log odds that a song has a key: these weights times `Tonality.evidence`, in its order, plus the bias.
+WEIGHTS, BIAS = (16.84, 3.169, 14.05, 21.78, 27.87), -77.52
+ENOUGH_PEAKS, ENOUGH_PITCH_CLASSES = 0.4, 6.0  # more is no more evidence of a key
+ENOUGH_VARIANCE = 0.01  # of the shares of all pitch classes; that of steady tones is a tenth of it
+MIN_PEAKS, MIN_PITCH_CLASSES = 0.3, 2.5  # below, this is the reason why there is no key
 
 
 class Tonality(NamedTuple):
-    """What tells a song with a key from other sounds.
+    """What tells a song with a key from other sounds; its chroma is that of the peaks of the spectrum alone.
 
     Args:
         peaks: share of the power that lies in peaks of the spectrum, as of pitches, 0 to 1.
-        pitch_classes: effective number of pitch classes, by power: exp of the entropy of the chroma, 1 to 12.
+        pitch_classes: effective number of pitch classes: exp of the entropy of the chroma, 1 to 12.
+        changing: effective number of those that come and go: exp of the entropy of their variances over time, 1 to 12.
+            A drone counts for little, and so does not hide the melody over it; steady tones alone count for nothing.
         correlation: of the chroma with the ratings of the key that suits it best, -1 to 1.
-        concentration: probability of the three likeliest key signatures, 0.25 to 1: a key, and two that are near.
+        in_scale: share of the chroma in the seven pitch classes of the key signature that suits it best: 7/12 to 1,
+            and 0 without a peak.
+        concentration: probability that a model gives the three likeliest key signatures, 0.25 to 1: a key, and two
+            that are near.
     """
 
     peaks: float
     pitch_classes: float
+    changing: float
     correlation: float
+    in_scale: float
     concentration: float
+
+    @property
+    def evidence(self) -> tuple[float, ...]:
+        """What speaks for a key, (5,): where pitches are clearly those of a scale, a model need not be sure.
+
+        A model may well be unsure of a key: of melodies that are higher than most music, for one.
+        """
+        peaks, changing = min(self.peaks, ENOUGH_PEAKS), min(self.changing, ENOUGH_PITCH_CLASSES)
+        return peaks, changing, self.correlation, self.in_scale, max(self.in_scale, self.concentration)
 
     @property
     def log_odds(self) -> float:
         """Log odds that the song has a key."""
-        return float(np.dot(WEIGHTS, self)) + BIAS
+        return float(np.dot(WEIGHTS, self.evidence)) + BIAS
 
     @property
     def reason(self) -> str | None:
@@ -54,7 +73,10 @@ class Tonality(NamedTuple):
 
 
 class PitchStatistics:
-    """Mean chromas and peaks of a song that comes window by window, over the frames that hold sound.
+    """Chromas of the peaks in the spectrum of a song that comes window by window, over the frames that hold sound.
+
+    Tones fill more than one bin of the constant-Q transform: a chroma of all bins is blurred, that of a scale as much
+    as that of twelve pitch classes. Peaks leave out the rest, and noise, and pitches that lie between two bins.
 
     Args:
         extractor: that made the frames.
@@ -70,16 +92,16 @@ class PitchStatistics:
         sounding = sounding_frames(frame_levels(windows, self.config), self.config, mask)
         magnitude = cqt_magnitudes(windows[..., : self.extractor.num_cqt_bins].float(), self.extractor)
         power = magnitude.square()
+        total = power.sum(-1, keepdim=True).clamp(min=1e-12)
         inner = magnitude[..., 1:-1]
         is_peak = (inner > PEAK * magnitude[..., :-2]) & (inner > PEAK * magnitude[..., 2:])
-        total = power.sum(-1, keepdim=True)
-        in_peaks = (power[..., 1:-1] * is_peak).sum(-1, keepdim=True)
-        frames = torch.cat(
-            [sum_octaves(magnitude, self.extractor), sum_octaves(power, self.extractor), in_peaks, total], -1
-        )
+        power[..., 1:-1] *= is_peak
+        power[..., [0, -1]] = 0
         # Every frame counts alike, however loud: pitches of quiet bars belong to the key as well.
-        frames[..., :12] /= frames[..., :12].sum(-1, keepdim=True).clamp(min=1e-9)
-        frames[..., 12:] /= frames[..., -1:].clamp(min=1e-12)
+        chroma = sum_octaves(power, self.extractor) / total
+        softened = sum_octaves(power.sqrt(), self.extractor)  # so that a quiet melody over a drone is seen to change
+        softened *= chroma.sum(-1, keepdim=True) / softened.sum(-1, keepdim=True).clamp(min=1e-9)
+        frames = torch.cat([chroma, softened, softened.square()], -1)
         weights = sounding.float() / sounding.sum(1, keepdim=True).clamp(min=1)
         self._windows.add((frames * weights[..., None]).sum(1))
 
@@ -93,10 +115,24 @@ class PitchStatistics:
         """
         weights = window_weights[stretch] / window_weights[stretch].sum()
         mean = (self._windows.values[stretch] * weights[:, None]).sum(0).numpy().astype(np.float64)
-        by_power = mean[12:24] / max(mean[12:24].sum(), 1e-9)
-        entropy = -float((by_power * np.log(by_power + 1e-9)).sum())
-        correlation = max(correlate_with_keys(mean[:12]).values())
-        return Tonality(float(mean[24]), float(np.exp(entropy)), correlation, float(np.sort(profile)[-3:].sum()))
+        peaks = mean[:12].sum()
+        chroma = mean[:12] / max(peaks, 1e-9)
+        variances = np.maximum(mean[24:] - mean[12:24] ** 2, 0)
+        change = min(1.0, variances.sum() / ENOUGH_VARIANCE)
+        return Tonality(
+            peaks=float(peaks),
+            pitch_classes=_effective_number(chroma),
+            changing=float(1 + change * (_effective_number(variances) - 1)),
+            correlation=max(correlate_with_keys(chroma).values()),
+            in_scale=float(max(np.roll(chroma, -tonic)[list(MAJOR_SCALE)].sum() for tonic in range(12))),
+            concentration=float(np.sort(profile)[-3:].sum()),
+        )
+
+
+def _effective_number(values: np.ndarray) -> float:
+    """Return exp of the entropy of values that are taken for shares; 1 if all are 0."""
+    shares = values / max(values.sum(), 1e-9)
+    return float(np.exp(-(shares * np.log(shares + 1e-9)).sum()))
 
 
 def cqt_magnitudes(cqt: Tensor, extractor: MT2FeatureExtractor) -> Tensor:

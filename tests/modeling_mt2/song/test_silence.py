@@ -13,6 +13,8 @@ from mt2_music import MT2ForAudioClassification, MT2ForPreTraining, MT2Model
 from mt2_music.cli import main
 from mt2_music.feature_extraction.feature_extraction_mt2 import AudioWarning
 from mt2_music.modeling_mt2 import frame_levels, sounding_frames
+from mt2_music.song.keys import answer_song
+from mt2_music.song.silence import SECONDS_KEPT, WithoutSilence
 from support import RATE, song, tiny_config
 
 
@@ -101,6 +103,48 @@ def test_a_frame_is_silent_beside_the_loudest_or_below_the_floor():
     features = torch.zeros(2, 5, config.input_size)
     features[..., -3] = levels
     assert torch.equal(frame_levels(features, config), levels)
+
+
+def frames_of(levels: list[float], config) -> torch.Tensor:
+    """Frames of these levels, and their own numbers."""
+    frames = torch.zeros(len(levels), config.input_size)
+    frames[:, -1] = torch.tensor(levels)
+    frames[:, 0] = torch.arange(len(levels))
+    return frames
+
+
+@pytest.mark.parametrize("sizes", [[1000], [1], [7, 0, 300], [31]])
+def test_long_silences_are_left_out_in_whatever_pieces_a_song_comes(sizes):
+    config = tiny_config()
+    kept = round(SECONDS_KEPT * config.frame_rate)
+    assert kept > 5
+    levels = [0.0] * 50 + [0.4] * 20 + [0.0] * 5 + [0.4] * 20 + [0.0] * 90 + [0.9] * 20 + [0.44] * 40 + [0.46]
+    frames, pieces, start = frames_of(levels, config), [], 0
+    while start < len(frames):
+        for size in sizes:
+            pieces.append(frames[start : start + size])
+            start += size
+    shorter = WithoutSilence(pieces, config)
+    numbers = torch.cat(list(shorter))[:, 0].int().tolist()
+    stretches = [(0, kept), (50, 95 + kept), (185, 205 + kept), (245, 246)]  # 0.44 is silent beside 0.9, not 0.4
+    assert numbers == [number for start, stop in stretches for number in range(start, stop)]
+    assert shorter.share == pytest.approx(len(numbers) / len(levels))
+
+
+def test_without_silence_range_nothing_is_left_out():
+    config = tiny_config(silence_range=None)
+    shorter = WithoutSilence([frames_of([0.0] * 90 + [0.5] * 3, config)], config)
+    assert len(torch.cat(list(shorter))) == 93 and shorter.share == 1
+
+
+def test_what_sounds_of_a_song_is_a_share_of_its_whole_length(model, extractor, music):
+    def sounding(samples: np.ndarray) -> float:
+        features = torch.from_numpy(extractor(samples, sampling_rate=RATE)["input_features"][0])
+        return answer_song(model.model, [features], 0).sounding
+
+    apart = np.concatenate([np.pad(part, (0, len(part))) for part in np.array_split(music, 12)])
+    assert sounding(apart) == pytest.approx(sounding(music) / 2, abs=0.06)  # notes ring into silence
+    assert sounding(silence(9 * RATE)) == 0
 
 
 def test_a_level_changes_nothing(model, music):

@@ -1,4 +1,4 @@
-"""What has no key gets none, with a reason; what is out of tune gets the key it is in."""
+"""What has no key gets none, with a reason; music has one, high or slow as it may be; what is out of tune too."""
 
 import json
 
@@ -19,6 +19,11 @@ CADENCES = {  # semitones above the tonic
     "major": ((0, 4, 7), (5, 9, 12), (7, 11, 14), (0, 4, 7), (9, 12, 16), (5, 9, 12), (7, 11, 14, 17), (0, 4, 7)),
     "minor": ((0, 3, 7), (5, 8, 12), (7, 11, 14), (0, 3, 7), (8, 12, 15), (5, 8, 12), (7, 11, 14, 17), (0, 3, 7)),
 }
+SCALE = (0, 2, 4, 5, 7, 9, 11)
+TUNE = (0, 0, 7, 7, 9, 9, 7, 7, 5, 5, 4, 4, 2, 2, 0, 0) * 2  # Ah ! vous dirai-je, maman
+MINOR_TUNE = (57, 60, 64, 69, 68, 64, 65, 62, 64, 57)
+CHURCH_BELL = (0.5, 1, 1.2, 1.5, 2, 2.66)  # ratios of its partials
+GLOCKENSPIEL = (1, 2.76, 5.4)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,59 @@ def cadence(key: str, a4: float = 440.0) -> np.ndarray:
     bars = [sum(map(tone, [36 + tonic + chord[0], *(55 + tonic + n for n in chord)])) for chord in CADENCES[mode]]
     waveform = np.concatenate(bars * 2)
     return (0.5 * waveform / np.abs(waveform).max()).astype(np.float32)
+
+
+def plain(chords, seconds, ratios=(1, 2, 3, 4, 5, 6), fading=2.0) -> np.ndarray:
+    """Chords of tones with partials that fade, all as loud as the inverse of their ratios."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    envelope = np.exp(-fading * time) * np.minimum(1, time / 0.01) * np.minimum(1, (seconds - time) / 0.02)
+
+    def tone(pitch):
+        hertz = 440 * 2 ** ((pitch - 69) / 12)
+        return sum(np.sin(2 * np.pi * hertz * r * time) / r for r in ratios if hertz * r < RATE / 2) * envelope
+
+    waveform = np.concatenate([sum(map(tone, chord)) for chord in chords])
+    return (0.5 * waveform / np.abs(waveform).max()).astype(np.float32)
+
+
+def high_music() -> dict[str, np.ndarray]:
+    """Music without low notes."""
+    tune = [(60 + step,) for step in TUNE]
+    ladder = [0, 1, 2, 4, 3, 2, 1, 0, 4, 5, 4, 3, 2, 1, 1, 0] * 2
+    voices = {
+        name: [tuple(60 + 12 * (step // 7) + SCALE[step % 7] for step in (low, low + apart)) for low in ladder]
+        for name, apart in (("thirds", 2), ("sixths", 5))
+    }
+    chords = [tuple(60 + step for step in chord[:3]) for chord in CADENCES["major"]] * 2
+
+    def up(notes, semitones):
+        return [tuple(pitch + semitones for pitch in chord) for chord in notes]
+
+    return {
+        **{f"a tune {n} semitones up": plain(up(tune, n), 0.4) for n in (12, 14, 18, 24, 27, 30)},
+        **{f"{name} {n} semitones up": plain(up(voices[name], n), 0.4) for name in voices for n in (18, 24)},
+        **{f"triads {n} semitones up": plain(up(chords, n), 0.6) for n in (24, 30)},
+        **{f"a whistled tune {n} semitones up": plain(up(tune, n), 0.35, (1,), 0.0) for n in (19, 24)},
+        "a glockenspiel": plain(up(tune, 20), 0.4, GLOCKENSPIEL, 5.0),
+        "chords of a glockenspiel": plain(up(chords, 20), 0.6, GLOCKENSPIEL, 5.0),
+        "a tune over a drone": plain(tune, 0.4) + 0.5 * plain([(36, 48)], 0.4 * len(tune), fading=0.0),
+    }
+
+
+def between_keys() -> dict[str, np.ndarray]:
+    """Pitches that are no key's."""
+    row = [0, 11, 3, 4, 8, 7, 9, 5, 6, 1, 2, 10]
+    trichords = [tuple(48 + pitch for pitch in row[at : at + 3]) for at in range(0, 12, 3)]
+    steps = {"five": [0, 1, 2, 3, 4, 5, 4, 3, 2, 1], "seven": [0, 1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1]}
+    return {
+        "two bells, a third apart": plain([(64,), (60,)] * 3, 2.0, CHURCH_BELL, 0.5),
+        "two bells, a fourth apart": plain([(65.5,), (60.5,)] * 4, 1.5, CHURCH_BELL, 0.5),
+        "five equal steps": plain([(60 + 12 / 5 * step,) for step in steps["five"] * 3], 0.4),
+        "seven equal steps": plain([(60 + 12 / 7 * step,) for step in steps["seven"] * 2], 0.4),
+        "a row in chords": plain(trichords * 5, 0.6, fading=1.0),
+        "two horns": plain([(65.3, 69.1)], 8.0, fading=0.0),
+        "a fifth": plain([(45, 52)], 8.0, fading=0.0),
+    }
 
 
 def noise(slope: float) -> np.ndarray:
@@ -102,6 +160,38 @@ def test_music_has_a_key(model, key):
     estimate = model.key(cadence(key), RATE)
     assert estimate.reason is None
     assert abs(fifths_between(signature(key), estimate.signature)) <= 1  # how often it is right, progressions.py says
+
+
+@pytest.mark.parametrize("name", high_music())
+def test_high_music_has_a_key(model, name):
+    assert model.key(high_music()[name], RATE).reason is None
+
+
+@pytest.mark.parametrize("name", between_keys())
+def test_pitches_that_are_no_key_s_have_none(model, name):
+    estimate = model.key(between_keys()[name], RATE)
+    assert estimate.key is None and estimate.reason != "silent"
+
+
+@pytest.mark.parametrize("pause", [0.5, 1.0, 2.0, 3.0])
+def test_silence_between_notes_changes_nothing(model, pause):
+    scale = [60 + step for step in (*SCALE, 12)]
+    chords = [tuple(57 + step for step in chord) for chord in CADENCES["minor"]] * 2
+    for notes in ([(pitch,) for pitch in MINOR_TUNE], [(pitch,) for pitch in scale + scale[::-1]], chords):
+        waveform = plain(notes, 1.0)
+        silence = np.zeros(round(pause * RATE), np.float32)
+        apart = np.concatenate(
+            [part for start in range(0, len(waveform), RATE) for part in (waveform[start : start + RATE], silence)]
+        )
+        together, estimate = model.key(waveform, RATE), model.key(apart, RATE)
+        assert estimate.key == together.key is not None
+        assert estimate.tonality.log_odds == pytest.approx(together.tonality.log_odds, abs=3)
+
+
+def test_notes_without_a_key_have_none_with_silence_between_them(model):
+    waveform = plain([(60 + step,) for step in range(13)], 1.0)
+    apart = np.concatenate([np.pad(note, (0, 2 * RATE)) for note in np.split(waveform, 13)])
+    assert model.key(apart, RATE).reason == "no tonal centre"
 
 
 def test_a_song_between_silence_and_noise_keeps_its_key(model):
