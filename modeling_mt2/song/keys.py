@@ -22,6 +22,8 @@ from .silence import WithoutSilence
 from .tonality import PitchStatistics, Tonality
 
 STRETCH_SECONDS = 10.0  # as long as the sounds that the weights of `Tonality` were chosen on
+# A song that soon changes its key has one in most of its shorter stretches, if it is long enough for several.
+SHORT_STRETCH_SECONDS, MIN_SHORT_STRETCHES = 8.0, 3
 
 
 @dataclass(frozen=True)
@@ -131,21 +133,29 @@ class SongAnswers:
         """Measure the song as a whole, and stretches of it: one that modulates has a key in each, and none as a whole.
 
         Returns:
-            The clearer of the two: that of the whole, or of the median stretch. None of a silent song.
+            The clearest: that of the whole, or of the median stretch, long or short. None of a silent song.
         """
         if not self.sounding:
             return None
         assert self.pitches is not None
-        length = math.ceil(STRETCH_SECONDS / self.hop_seconds)
-        stretches = []
+        found = [self.pitches.tonality(self.weights, profile)]
+        for seconds, least in ((STRETCH_SECONDS, 1), (SHORT_STRETCH_SECONDS, MIN_SHORT_STRETCHES)):
+            stretches = self._of_stretches(read, seconds)
+            if len(stretches) >= least:
+                stretches.sort(key=lambda tonality: tonality.log_odds)
+                found.append(stretches[(len(stretches) - 1) // 2])
+        return max(found, key=lambda tonality: tonality.log_odds)
+
+    def _of_stretches(self, read: Callable[[dict[int, Tensor]], KeyReading], seconds: float) -> list[Tonality]:
+        """Measure stretches of a length, those that hold half as much sound as if the song sounded all the time."""
+        assert self.pitches is not None
+        length = math.ceil(seconds / self.hop_seconds)
+        found = []
         for start in range(0, len(self.weights), length):
             stretch = slice(start, start + length)
-            if self.weights[stretch].sum() * len(self.weights) >= 0.5 * length:  # half of what sounds all the time
-                stretches.append(self.pitches.tonality(self.weights, read(self.means(stretch)).profile, stretch))
-        whole = self.pitches.tonality(self.weights, profile)
-        stretches.sort(key=lambda tonality: tonality.log_odds)
-        median = stretches[(len(stretches) - 1) // 2] if stretches else whole
-        return max(whole, median, key=lambda tonality: tonality.log_odds)
+            if self.weights[stretch].sum() * len(self.weights) >= 0.5 * length:
+                found.append(self.pitches.tonality(self.weights, read(self.means(stretch)).profile, stretch))
+        return found
 
     def estimate(self, read: Callable[[dict[int, Tensor]], KeyReading], cents: float, always: bool) -> KeyEstimate:
         """Make the estimate: the key that the model names, unless the song has none and none is asked for then."""
