@@ -6,7 +6,7 @@ Shapes: T frames, N beats, C classes.
 import numpy as np
 
 FRAMES_PER_FRAME = 2  # of beats: finer than the frames, so that tempi lie close together
-LOWEST_TEMPO, HIGHEST_TEMPO, NUM_INTERVALS = 40.0, 215.0, 48
+LOWEST_TEMPO, HIGHEST_TEMPO = 40.0, 215.0
 BLOCK_FRAMES = 1024  # whose scores of intervals are computed at a time
 # How much the probability of a beat, a change of the interval (per relative change) and the tempo count beside the
 # probability of no beat; and how many frames around a beat are part of it. Chosen on validation pieces.
@@ -72,7 +72,7 @@ def find_beats(
     fine = 1 / (1 + np.exp(-np.interp(places, np.arange(len(logits)), logits)))
     rate = frame_rate * FRAMES_PER_FRAME
     shortest, longest = rate * 60 / HIGHEST_TEMPO, rate * 60 / LOWEST_TEMPO
-    intervals = np.unique(np.geomspace(shortest, longest, NUM_INTERVALS).round().astype(int))
+    intervals = np.arange(round(shortest), round(longest) + 1)
     weights = TEMPO_WEIGHT * _interpolation(np.log(tempi), np.log(60 * rate / intervals))
     beat, none = BEAT_WEIGHT * np.log(fine), np.log(1 - fine) / FRAMES_PER_FRAME
     ends = _likeliest_beats(beat, none, intervals, (tempo_scores, weights.astype(np.float32)))
@@ -147,7 +147,7 @@ def _likeliest_beats(
 def _peak(logits: np.ndarray, place: float) -> float:
     """Return where a parabola through the highest frame near a place has its top, in frames."""
     nearest = int(np.clip(round(place), 1, len(logits) - 2))
-    low, high = max(1, nearest - 2), min(len(logits) - 2, nearest + 2)
+    low, high = max(1, nearest - 1), min(len(logits) - 2, nearest + 1)
     top = low + int(logits[low : high + 1].argmax())
     left, centre, right = logits[top - 1 : top + 2]
     curvature = left - 2 * centre + right
