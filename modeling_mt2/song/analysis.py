@@ -35,6 +35,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tempo": tuple(f"{tempo:.1f}" for tempo in TEMPI),
     "beat": ("", "down"),
 }
+# Chords with their sevenths, by the triad in them, as places among the labels.
+SEVENTHS_OF = {
+    triad: [place for place, label in enumerate(SEVENTH_LABELS) if triad_of(label) == triad] for triad in TRIAD_LABELS
+}
 FRAME_LABELS = tuple(f"{group} {label}".strip() for group, labels in GROUPS.items() for label in labels)
 
 # Logs of how likely a change to one other chord or key is, from frame to frame; chosen on validation pieces, see
@@ -146,9 +150,8 @@ class _Frames:
 
     @property
     def seconds(self) -> float:
-        return (
-            max(1, len(self.sounding) - 1) / self.rate
-        )  # the last frame is centred on the song's end, or just before
+        # The last frame is centred on the song's end, or just before.
+        return max(1, len(self.sounding) - 1) / self.rate
 
 
 def check_analyses(model: MT2PreTrainedModel) -> None:
@@ -208,10 +211,9 @@ def _read_frames(model: MT2ForMusicAnalysis, extractor: MT2FeatureExtractor, pie
             yield model.mt2(features, attention_mask=mask).last_hidden_state[mask]
 
     for part in _classified(model, tokens()):
-        logits.add(torch.cat([_log_probabilities(group) for group in part.float().split(_sizes(), 1)], 1))
-    groups = dict(zip(GROUPS, logits.values.split(_sizes(), 1), strict=True))
+        logits.add(torch.cat([_log_probabilities(group) for group in split_groups(part.float()).values()], 1))
     return _Frames(
-        {name: values.float().numpy() for name, values in groups.items()},
+        {name: values.float().numpy() for name, values in split_groups(logits.values).items()},
         sounding_frames(levels.values[None], config)[0].numpy(),
         config.frame_rate,
         chroma.values.numpy(),
@@ -243,8 +245,10 @@ def _mean_chroma(features: Tensor, extractor: MT2FeatureExtractor) -> Tensor:
     return chroma / chroma.sum(1, keepdim=True).clamp(min=1e-9)
 
 
-def _sizes() -> list[int]:
-    return [len(labels) for labels in GROUPS.values()]
+def split_groups(logits: Tensor) -> dict[str, Tensor]:
+    """Split what the head says of frames, (..., C), into its groups, by their names in `GROUPS`."""
+    sizes = [len(labels) for labels in GROUPS.values()]
+    return dict(zip(GROUPS, logits.split(sizes, -1), strict=True))
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
@@ -258,13 +262,12 @@ def _chords(frames: _Frames, speed: float) -> Timeline[ChordSegment]:
     none = TRIAD_LABELS.index(NO_CHORD)
     scores[~frames.sounding] = np.where(np.arange(len(TRIAD_LABELS)) == none, 0.0, -20.0)
     segments = []
-    for first, last in (spans := runs(classes := likeliest_sequence(scores, CHORD_CHANGE))):
+    for first, last in runs(classes := likeliest_sequence(scores, CHORD_CHANGE)):
         label = TRIAD_LABELS[classes[first]]
         mean = frames.groups["seventh"][first:last].mean(0)
-        fitting = [place for place, seventh in enumerate(SEVENTH_LABELS) if triad_of(seventh) == label]
-        seventh = SEVENTH_LABELS[max(fitting, key=lambda place: mean[place])]
+        seventh = SEVENTH_LABELS[max(SEVENTHS_OF[label], key=lambda place: mean[place])]
         sure = float(np.exp(scores[first:last, classes[first]]).mean())
-        start, end = _times(frames, speed, first, last, last == spans[-1][1])
+        start, end = _times(frames, speed, first, last)
         segments.append(ChordSegment(start, end, label, seventh, sure))
     return Timeline(segments)
 
@@ -276,17 +279,18 @@ def _keys(frames: _Frames, speed: float) -> Timeline[KeySegment]:
         if not frames.sounding[first] and last - first > MIN_SILENCE * frames.rate:
             classes[first:last] = -1
     segments = []
-    for first, last in (spans := runs(classes)):
+    for first, last in runs(classes):
         place = int(classes[first])
         sure = 0.0 if place < 0 else float(np.exp(scores[first:last, place]).mean())
-        start, end = _times(frames, speed, first, last, last == spans[-1][1])
+        start, end = _times(frames, speed, first, last)
         segments.append(KeySegment(start, end, None if place < 0 else KEY_LABELS[place], sure))
     return Timeline(segments)
 
 
-def _times(frames: _Frames, speed: float, first: int, last: int, is_last: bool) -> tuple[float, float]:
+def _times(frames: _Frames, speed: float, first: int, last: int) -> tuple[float, float]:
     """Return start and end of a run: half-way between the centres of frames, and the song's own ends."""
     start = max(0.0, first - 0.5) / frames.rate * speed
+    is_last = last == len(frames.sounding)
     return start, frames.seconds * speed if is_last else (last - 0.5) / frames.rate * speed
 
 

@@ -372,15 +372,6 @@ class WindowWeights:
         mask = levels >= 0
         return sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask), mask
 
-    def num_frames(self) -> np.ndarray:
-        """Return the number of frames of every window, (windows,)."""
-        return (self._levels.values >= 0).sum(1).numpy()
-
-    def shares(self) -> np.ndarray:
-        """Return the share of every window that holds sound beside the song's loudest frame, (windows,)."""
-        sounding, mask = self._sounding()
-        return (sounding.sum(1) / mask.sum(1)).numpy()
-
     def weights(self) -> tuple[Tensor, float]:
         """Return the weights of all windows, (windows,), which sum to 1, and the share of frames that hold sound."""
         sounding, mask = self._sounding()

@@ -110,8 +110,6 @@ class SongAnswers:
         weights: of the windows, (windows,).
         sounding: share of the song that is not silent.
         hop_seconds: from the start of one window to that of the next.
-        shares: of each window that hold sound, (windows,).
-        window_frames: lengths of the windows, (windows,).
         pitches: of all windows.
     """
 
@@ -120,8 +118,6 @@ class SongAnswers:
     weights: Tensor
     sounding: float
     hop_seconds: float
-    shares: np.ndarray
-    window_frames: np.ndarray
     pitches: PitchStatistics | None
 
     def means(self, stretch: slice = slice(None)) -> dict[int, Tensor]:
@@ -174,7 +170,6 @@ def answer_song(
     pieces: Iterable[Tensor],
     transpositions: int,
     extractor: MT2FeatureExtractor | None = None,
-    hop: int | None = None,
 ) -> SongAnswers:
     """Return what a model answers for the windows of a song, in every transposition.
 
@@ -187,7 +182,6 @@ def answer_song(
         pieces: frames of the song that follow one another, each (frames, input_size), on the model's device.
         transpositions: semitones up and down.
         extractor: that made the frames; None leaves the statistics of pitches out.
-        hop: frames from the start of one window to that of the next (default: windows follow one another).
 
     Returns:
         Profiles, or logits, float32 on the CPU.
@@ -200,11 +194,10 @@ def answer_song(
         raise ValueError(f"transpositions must be from 0 to {room}, got {transpositions}")
     shifts = range(-transpositions, transpositions + 1)
     length = model.config.max_frames
-    hop = hop or length
     answers, loudness = Rows(), WindowWeights(model.config)
     pitches = None if extractor is None else PitchStatistics(extractor, model.config)
     sound = WithoutSilence(pieces, model.config)
-    for windows, mask in window_batches(sound, length, hop, max(1, WINDOWS_PER_CHUNK // len(shifts))):
+    for windows, mask in window_batches(sound, length, length, max(1, WINDOWS_PER_CHUNK // len(shifts))):
         crops = torch.tensor(shifts, device=windows.device).repeat_interleave(len(windows))
         batch = _answers(model, windows.repeat(len(shifts), 1, 1), mask.repeat(len(shifts), 1), crops)
         answers.add(batch.unflatten(0, (len(shifts), len(windows))).transpose(0, 1))
@@ -212,10 +205,9 @@ def answer_song(
         if pitches is not None:
             pitches.add(windows, mask)
     weights, sounding = loudness.weights()
-    seconds = hop / model.config.frame_rate
-    shares, frames = loudness.shares(), loudness.num_frames()
+    seconds = length / model.config.frame_rate
     values = answers.values.transpose(0, 1)
-    return SongAnswers(shifts, values, weights, sounding * sound.share, seconds, shares, frames, pitches)
+    return SongAnswers(shifts, values, weights, sounding * sound.share, seconds, pitches)
 
 
 def _answers(

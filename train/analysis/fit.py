@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mt2_music import MT2FeatureExtractor, MT2ForAudioClassification, MT2ForMusicAnalysis
 from mt2_music.modeling_mt2 import MT2AnalysisHead
-from mt2_music.song.analysis import FRAME_LABELS, GROUPS, TEMPI
+from mt2_music.song.analysis import FRAME_LABELS, TEMPI, split_groups
 from mt2_music.song.decode import find_bars, find_beats
 from mt2_music.train.probing.cache import EmbeddingCache
 from mt2_music.train.probing.encoders import MT2Encoder
@@ -72,16 +72,16 @@ class Tokens:
 
 def head_loss(logits: Tensor, targets: dict[str, Tensor]) -> Tensor:
     """Sum the losses of chords, sevenths, keys, tempi and beats: of logits (B, T, C), against (B, T) and (B, T, 2)."""
-    *classes, beats = logits.split([len(labels) for labels in GROUPS.values()], -1)
+    groups = split_groups(logits)
     total = logits.new_zeros(())
-    for name, scores in zip(CLASSES, classes, strict=True):
+    for name in CLASSES:
         losses = torch.nn.functional.cross_entropy(
-            scores.flatten(0, 1), targets[name].flatten(), ignore_index=UNKNOWN, reduction="sum"
+            groups[name].flatten(0, 1), targets[name].flatten(), ignore_index=UNKNOWN, reduction="sum"
         )
         total = total + losses / (targets[name] != UNKNOWN).sum().clamp(min=1)
     known = targets["beat"] >= 0
     losses = torch.nn.functional.binary_cross_entropy_with_logits(
-        beats, targets["beat"].clamp(min=0), reduction="none"
+        groups["beat"], targets["beat"].clamp(min=0), reduction="none"
     )
     return total + BEAT_WEIGHT * (losses * known).sum() / known.sum().clamp(min=1)
 
@@ -204,7 +204,7 @@ def score_head(model: MT2ForMusicAnalysis, tokens: Tokens, pieces: Sequence[Piec
     for piece in pieces:
         values, targets = tokens(piece)
         logits = model.analysis_head(torch.from_numpy(values.astype(np.float32))[None])[0]
-        groups = dict(zip(GROUPS, logits.split([len(labels) for labels in GROUPS.values()], 1), strict=True))
+        groups = split_groups(logits)
         for name, counts in right.items():
             known = targets[name] != UNKNOWN
             counts[0] += int((groups[name].argmax(1).numpy() == targets[name])[known].sum())
