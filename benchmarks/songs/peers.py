@@ -34,7 +34,7 @@ from tqdm import tqdm
 import mt2_music
 from mt2_music.feature_extraction.decoding import read_audio
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
-from mt2_music.music import MAJOR_TONICS, NO_CHORD, key_of_chroma, signature
+from mt2_music.music import NO_CHORD, TRIAD_LABELS, key_of_chroma, signature
 from mt2_music.train.data.tracks import find_files
 from mt2_music.train.probing.encoders import SpectrogramStatistics
 from mt2_music.train.probing.heads import Beats, Chords
@@ -48,7 +48,7 @@ from mt2_music.train.synth.score import Beat, Segment
 Answer = dict[str, Any]
 System = Callable[[Path], Answer]
 
-TRIADS = [f"{tonic}:{mode}" for mode in ("maj", "min") for tonic in MAJOR_TONICS]
+TRIADS = TRIAD_LABELS[:-1]  # without "N"
 # Of the templates; chosen on the validation split, from 18 settings.
 HARMONICS, HARMONIC_DECAY, SHARPNESS, STAY = 4, 0.6, 8.0, 0.9
 TEMPLATE_RATE, TEMPLATE_HOP = 22050, 2048
