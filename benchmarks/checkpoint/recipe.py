@@ -43,6 +43,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "no_tempo": ("without the tempo loss", ["--tempo_weight", "0"]),
     "no_solo": ("without NT-Xent among single instruments", ["--solo_nt_xent_weight", "0"]),
     "no_cepstrum": ("without reading the cepstrum", ["--cepstrum_weight", "0"]),
+    "no_spectrum": ("without reading the spectrum", ["--spectrum_weight", "0"]),
 }
 COLUMNS = {
     "corpus-key": "key, MIREX",

@@ -21,7 +21,7 @@ from support import RATE, song, tiny_config
 
 # What pre-training and the published models add to the plain model.
 EXTRAS = {"contrastive_layer": 1, "contrastive_deviation": True, "projection_layers": 3}
-EXTRAS |= {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 5}
+EXTRAS |= {"frame_projection_size": 8, "num_tempo_classes": 8, "num_cepstral_coefficients": 5, "num_spectrum_bins": 84}
 ALL_CLASSES = [MT2Model, MT2ForPreTraining, MT2ForAudioClassification, MT2ForAudioFrameClassification]
 
 
@@ -96,10 +96,12 @@ def test_long_input_is_the_weighted_mean_of_its_windows():
 def test_optional_heads_have_names_and_shapes():
     outputs = make(MT2ForPreTraining, **EXTRAS)(features(3, 20))
     assert outputs.frame_projection.shape == (3, 20, 8)
-    assert outputs.tempo_projection.shape == (3, 8)
-    assert outputs.cepstrum.shape == (3, 10)
+    assert outputs.tempo_logits.shape == (3, 8)
+    assert outputs.cepstrum.shape == (3, 10) and outputs.spectrum.shape == (3, 84)
     plain = make(MT2ForPreTraining)(features(3, 20))
-    assert all(getattr(plain, name) is None for name in ("frame_projection", "tempo_projection", "cepstrum", "loss"))
+    assert all(
+        getattr(plain, name) is None for name in ("frame_projection", "tempo_logits", "cepstrum", "spectrum", "loss")
+    )
 
 
 @torch.no_grad()

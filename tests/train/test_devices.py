@@ -148,8 +148,9 @@ LOSSES = {
     "nt_xent": lambda: losses.nt_xent_loss(rows(4, 16), torch.arange(2, device=OTHER).repeat(2)),
     "nt_xent of a matrix": lambda: losses.nt_xent_loss(rows(4, 16), torch.ones(4, 4, dtype=torch.bool, device=OTHER)),
     "frames": lambda: losses.frame_nt_xent_loss(rows(4, 3, 16), rows(4, 3, 16))[0],
-    "tempo": lambda: losses.tempo_nt_xent_loss(rows(4, 16), torch.full((4,), 100.0, device=OTHER)),
-    "cepstrum": lambda: losses.cepstrum_loss(rows(4, 26), losses.cepstral_statistics(rows(4, 9, 128), 13)),
+    "tempo": lambda: losses.tempo_loss(rows(4, 16), torch.full((4,), 100.0, device=OTHER))[0],
+    "cepstrum": lambda: losses.reading_loss(rows(4, 26), losses.cepstral_statistics(rows(4, 9, 128), 13)),
+    "spectrum": lambda: losses.spectral_shape(rows(4, 9, 84)),
     "rank": lambda: losses.effective_rank(rows(4, 16)),
     "alignment": lambda: losses.alignment(rows(4, 16), rows(4, 16)),
     "uniformity": lambda: losses.uniformity(rows(4, 16)),
@@ -212,7 +213,7 @@ def test_pairs_of_windows_and_all_heads(on_device):
     with on_device():
         model = make(
             MT2ForPreTraining, contrastive_layer=1, contrastive_deviation=True,
-            frame_projection_size=8, tempo_projection_size=8, num_cepstral_coefficients=5,
+            frame_projection_size=8, num_tempo_classes=8, num_cepstral_coefficients=5, num_spectrum_bins=84,
         ).train()  # fmt: skip
         for inputs in ({}, {"transposition": torch.zeros(3, 2, dtype=torch.long, device=OTHER)}):
             outputs = model(torch.rand(3, 2, 20, 227, device=OTHER), **inputs)
@@ -248,7 +249,7 @@ def test_the_head_of_analyses(on_device):
 
 
 QUADS = {"quad_share": 1.0, "solo_share": 0.5, "per_device_train_batch_size": 4}
-QUADS |= {f"{name}_weight": 1.0 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum")}
+QUADS |= {f"{name}_weight": 1.0 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum", "spectrum")}
 
 
 @pytest.fixture
@@ -279,7 +280,8 @@ def trainer(tmp_path, monkeypatch):
 def test_a_training_step_and_what_is_logged_of_it(on_device, trainer, changes, tokens, monkeypatch):
     windows, heads = 2, {}
     if "quad_share" in changes:
-        windows, heads = 3, {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 13}
+        heads = {"frame_projection_size": 8, "num_tempo_classes": 8, "num_cepstral_coefficients": 13}
+        windows, heads["num_spectrum_bins"] = 3, 84
     trainer = trainer(heads, **changes)
     logged = []
     monkeypatch.setattr(MT2Trainer.__base__, "log", lambda self, logs, *_: logged.append(logs))

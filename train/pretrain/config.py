@@ -160,13 +160,17 @@ class MT2TrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "weight of the loss between orchestrations, frame by frame; ours, needs quads"}
     )
     tempo_weight: float = field(
-        default=0.0, metadata={"help": "weight of NT-Xent between scores of one tempo; ours, needs quads"}
+        default=0.0,
+        metadata={"help": "weight of reading the tempo of scores off the equivariant token; ours, needs quads"},
     )
     solo_nt_xent_weight: float = field(
         default=0.0, metadata={"help": "weight of NT-Xent among single instruments alone; ours, needs quads"}
     )
     cepstrum_weight: float = field(
         default=0.0, metadata={"help": "weight of reading the cepstrum off the contrastive token; ours"}
+    )
+    spectrum_weight: float = field(
+        default=0.0, metadata={"help": "weight of reading the mean spectrum off the equivariant token; ours"}
     )
     orchestration_positives: bool = field(
         default=True,
@@ -215,6 +219,8 @@ class MT2TrainingArguments(TrainingArguments):
             raise ValueError(
                 f"quad_share and solo_share must be from 0 to 1, got {self.quad_share}, {self.solo_share}"
             )
+        if self.spectrum_weight and self.mel_views == "all":
+            raise ValueError("spectrum_weight needs views that are not transposed: it does not go with mel_views all")
         if self.instants_per_window < 1:
             raise ValueError(f"instants_per_window must be at least 1, got {self.instants_per_window}")
         of_quads = ("frame_weight", "tempo_weight", "solo_nt_xent_weight")
@@ -249,8 +255,9 @@ WITH_QUADS: dict[str, Any] = {
     "frame_weight": 1.0,
     "nt_xent_weight": 0.5,
     "solo_nt_xent_weight": 0.5,
-    "tempo_weight": 0.25,
-    "cepstrum_weight": 0.5,
+    "tempo_weight": 0.5,
+    "cepstrum_weight": 1.0,
+    "spectrum_weight": 0.25,
 }
 
 
@@ -279,7 +286,7 @@ def base() -> dict[str, Any]:
     """Train mt2-base: the paper's size, 12 layers of 192, windows of 4 s, 128 songs a step; minutes of a large GPU."""
     return {
         **PUBLISHED,
-        "contrastive_layer": 4,
+        "contrastive_layer": 3,
         "max_steps": 4000,
         "warmup_steps": 160,
         "bf16": torch.cuda.is_available(),

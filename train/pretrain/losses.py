@@ -13,7 +13,8 @@ from torch import Tensor
 from mt2_music.modeling_mt2 import cpsd_loss, nt_xent_loss, profile_phase, transposition_distance
 
 EQUAL_ROWS = 1e-2  # rows that differ by less, relative to their length, count as collapsed
-SAME_TEMPO = 1.04  # largest ratio of two tempos that count as one
+TEMPO_RANGE = (40.0, 240.0)  # beats per minute; what lies outside counts as the nearest
+TEMPO_DEVIATION = 0.03  # of the bell around a tempo, in units of its logarithm: about 3 %
 
 
 def frame_nt_xent_loss(frames: Tensor, others: Tensor, temperature: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -51,21 +52,34 @@ def frame_nt_xent_loss(frames: Tensor, others: Tensor, temperature: float = 0.1)
     return (directions[0] + directions[1]) / 2, accuracy
 
 
-def tempo_nt_xent_loss(projections: Tensor, tempos: Tensor, temperature: float = 0.1) -> Tensor:
-    """Pull windows of one tempo together, whatever else they are, and push others away.
+def tempo_loss(logits: Tensor, tempos: Tensor) -> tuple[Tensor, Tensor]:
+    """Read the tempo of a score off its windows, as one of classes that are evenly spaced in octaves.
 
     Args:
-        projections: (R, P), any scale.
-        tempos: beats per minute of every row, (R,), 0 where unknown; two within `SAME_TEMPO` are one.
-        temperature: of the softmax over cosines, above 0.
+        logits: of classes from the lowest to the highest of `TEMPO_RANGE`, (R, C), C at least 2.
+        tempos: beats per minute of every row, (R,), 0 where unknown; such rows have no weight.
 
     Returns:
-        Scalar, as `nt_xent_loss` with several positives.
+        Scalar cross-entropy to a bell around the true tempo, `TEMPO_DEVIATION` wide, 0 if no row has one; and the
+        share of rows whose likeliest class is within 4 % of it.
 
-    Source: as `nt_xent_loss`; tempo as what is the same is ours.
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Source: tempo as classes, Schreiber & Müller 2018 (ISMIR); soft classes are ours.
     """
-    log_tempo = tempos.float().log()  # of an unknown tempo -inf, which differs from everything
-    return nt_xent_loss(projections, (log_tempo[:, None] - log_tempo[None]).abs() < math.log(SAME_TEMPO), temperature)
+    if logits.ndim != 2 or logits.shape[1] < 2 or tempos.shape != logits.shape[:1]:
+        raise ValueError(f"logits must be (rows, classes), tempos (rows,), got {(*logits.shape,)}, {(*tempos.shape,)}")
+    lowest, highest = (math.log(tempo) for tempo in TEMPO_RANGE)
+    classes = torch.linspace(lowest, highest, logits.shape[1], device=logits.device)
+    known = (tempos > 0).float()
+    log_tempos = tempos.float().clamp(min=1.0).log()
+    distances = (classes[None] - log_tempos.clamp(lowest, highest)[:, None]) / TEMPO_DEVIATION
+    targets = (-distances.square() / 2).softmax(dim=1)
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    right = (classes[logits.detach().argmax(1)] - log_tempos).abs() < math.log(1.04)
+    count = known.sum().clamp(min=1)
+    return (losses * known).sum() / count, (right.float() * known).sum() / count
 
 
 def cepstral_statistics(mel: Tensor, num_coefficients: int) -> Tensor:
@@ -88,12 +102,25 @@ def cepstral_statistics(mel: Tensor, num_coefficients: int) -> Tensor:
     return torch.cat([cepstrum.mean(1), cepstrum.std(1, correction=0)], dim=1)
 
 
-def cepstrum_loss(estimates: Tensor, statistics: Tensor) -> Tensor:
-    """Ask that a token still says what its window sounded like: cepstral statistics by one linear layer.
+def spectral_shape(cqt: Tensor) -> Tensor:
+    """Compute the mean spectrum over time, without its level.
+
+    Args:
+        cqt: constant-Q bins, not negative, (B, T, Q).
+
+    Returns:
+        (B, Q), float32, of unit length; 0 for silence.
+    """
+    return torch.nn.functional.normalize(cqt.float().mean(1), dim=-1)
+
+
+def reading_loss(estimates: Tensor, statistics: Tensor) -> Tensor:
+    """Ask that a token still says what its window sounded like: statistics of it by one linear layer.
 
     Args:
         estimates: read off the token, (B, S).
-        statistics: from `cepstral_statistics`, (B, S); they are brought to mean 0 and deviation 1 over the batch.
+        statistics: from `cepstral_statistics` or `spectral_shape`, (B, S); they are brought to mean 0 and deviation 1
+            over the batch.
 
     Returns:
         Scalar mean square: 0 for perfect estimates, 1 for those of a token that knows nothing.
@@ -175,14 +202,15 @@ def spread(embeddings: Tensor) -> Tensor:
 __all__ = [
     "alignment",
     "cepstral_statistics",
-    "cepstrum_loss",
     "cpsd_loss",
     "effective_rank",
     "frame_nt_xent_loss",
     "nt_xent_loss",
     "profile_phase",
+    "reading_loss",
+    "spectral_shape",
     "spread",
-    "tempo_nt_xent_loss",
+    "tempo_loss",
     "transposition_distance",
     "uniformity",
 ]

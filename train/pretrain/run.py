@@ -32,7 +32,7 @@ from .trainer import MT2Trainer
 logger = logging.getLogger(__name__)
 
 LEFT_OUT_FILE = "left_out.json"
-HEAD_SIZE, CEPSTRAL_COEFFICIENTS = 64, 20  # outputs of the heads of the frame and tempo losses; of the cepstrum's
+HEAD_SIZE, CEPSTRAL_COEFFICIENTS, TEMPO_CLASSES = 64, 20, 64  # outputs of the heads of three losses
 # May change in a run, as long as the tracks are the same.
 PLACES = ("audio_dir", "prepared_dir", "quads_dir", "preset", "probe_corpus", "probe_steps")
 # Settings that decide what is computed: a run cannot go on under others.
@@ -40,8 +40,8 @@ BINDING = (
     "seed", "max_steps", "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "optim",
     "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16", "fp16",
     "cpsd_weight", "nt_xent_weight", "two_window_weight", "frame_weight", "tempo_weight", "solo_nt_xent_weight",
-    "cepstrum_weight", "orchestration_positives", "quad_share", "solo_share", "instants_per_window", "temperature",
-    "mel_views",
+    "cepstrum_weight", "spectrum_weight", "orchestration_positives", "quad_share", "solo_share", "instants_per_window",
+    "temperature", "mel_views",
     "augment_gain_db", "augment_equalizer_db", "augment_band_share", "augment_noise_share", "augment_mask_share",
     "augment_effect",
 )  # fmt: skip
@@ -56,6 +56,8 @@ def parse_arguments(argv: list[str]) -> tuple[PretrainArguments, MT2TrainingArgu
     settings = PRESETS[preset]()
     if any(word.partition("=")[0] == "--quads_dir" for word in argv):
         settings |= WITH_QUADS
+        if settings.get("mel_views") == "all":
+            settings["spectrum_weight"] = 0.0
     if any(word.partition("=")[0] == "--streaming" for word in argv):
         settings |= STREAMED
     parser.set_defaults(**settings)
@@ -100,8 +102,9 @@ def load_model_and_extractor(
     """Make a new model, or take up a published one; heads of losses that it lacks are new."""
     heads: dict[str, Any] = {
         "frame_projection_size": HEAD_SIZE * bool(training.frame_weight),
-        "tempo_projection_size": HEAD_SIZE * bool(training.tempo_weight),
+        "num_tempo_classes": TEMPO_CLASSES * bool(training.tempo_weight),
         "num_cepstral_coefficients": CEPSTRAL_COEFFICIENTS * bool(training.cepstrum_weight),
+        "num_spectrum_bins": MT2Config.num_cqt_bins * bool(training.spectrum_weight),
     }
     if arguments.init_from is None:
         extractor = MT2FeatureExtractor(cqt_scale=arguments.cqt_scale, cqt_power=arguments.cqt_power)

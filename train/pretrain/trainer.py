@@ -24,14 +24,15 @@ from .augment import Augmentation
 from .losses import (
     alignment,
     cepstral_statistics,
-    cepstrum_loss,
     cpsd_loss,
     effective_rank,
     frame_nt_xent_loss,
     nt_xent_loss,
     profile_phase,
+    reading_loss,
+    spectral_shape,
     spread,
-    tempo_nt_xent_loss,
+    tempo_loss,
     uniformity,
 )
 
@@ -43,7 +44,7 @@ MIN_PROFILE_MAGNITUDE = 0.02
 COLLAPSE_PATIENCE = 3
 MIN_FRAMES_PER_INSTANT = 4  # of the frame loss: nearer ones sound alike
 KEPT_OUTPUTS = (  # what the losses need of a view
-    "key_logits", "projection", "frame_projection", "tempo_projection", "cepstrum", "equivariant_embeds",
+    "key_logits", "projection", "frame_projection", "tempo_logits", "cepstrum", "spectrum", "equivariant_embeds",
     "contrastive_embeds",
 )  # fmt: skip
 SPEED = "songs_per_second"  # the one entry of the log that is not the same when a run is repeated
@@ -272,8 +273,10 @@ class MT2Trainer(Trainer):
             losses["loss_cpsd"] = (args.cpsd_weight, self._cpsd(outputs, model, inputs["transpositions"]))
         if "projection" in outputs["a"]:
             losses |= self._contrastive(outputs, inputs, features)
+        if "spectrum" in outputs["a"] and args.spectrum_weight:
+            losses["loss_spectrum"] = args.spectrum_weight, self._spectrum(outputs, features)
         if args.songs_of_quads and args.tempo_weight:
-            losses["loss_tempo"] = args.tempo_weight, self._tempo_nt_xent(outputs, inputs)
+            losses["loss_tempo"] = args.tempo_weight, self._tempo(outputs, inputs)
         if args.songs_of_quads and args.frame_weight:
             losses["loss_frame"] = (args.frame_weight, self._frame_nt_xent(outputs, inputs))
         return losses
@@ -318,12 +321,14 @@ class MT2Trainer(Trainer):
             losses["loss_cepstrum"] = args.cepstrum_weight, self._cepstrum(outputs, features, shown)
         return losses
 
-    def _tempo_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
+    def _tempo(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
         args: Any = self.args
         count = args.songs_of_quads
         shown = [view for view in ("a", "b", "y") if view in outputs]
-        rows = torch.cat([gather_rows(outputs[view]["tempo_projection"][:count]) for view in shown])
-        return tempo_nt_xent_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)), args.temperature)
+        rows = torch.cat([gather_rows(outputs[view]["tempo_logits"][:count]) for view in shown])
+        loss, accuracy = tempo_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)))
+        self._note({"tempo_accuracy": accuracy})
+        return loss
 
     def _cepstrum(
         self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: Sequence[str]
@@ -333,7 +338,16 @@ class MT2Trainer(Trainer):
         with torch.no_grad():
             mel = [features[view][:, :, -config.num_mel_bins :] for view in shown]
             statistics = [gather_rows(cepstral_statistics(one, config.num_cepstral_coefficients)) for one in mel]
-        return cepstrum_loss(estimates, torch.cat(statistics))
+        return reading_loss(estimates, torch.cat(statistics))
+
+    def _spectrum(self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor]) -> Tensor:
+        config: Any = self.accelerator.unwrap_model(self.model).config
+        shown = [view for view in ("a", "b", "y") if view in outputs]
+        estimates = torch.cat([gather_rows(outputs[view]["spectrum"]) for view in shown])
+        bins = slice(config.cqt_offset, config.cqt_offset + config.num_spectrum_bins)
+        with torch.no_grad():
+            shapes = [gather_rows(spectral_shape(features[view][:, :, bins])) for view in shown]
+        return reading_loss(estimates, torch.cat(shapes))
 
     def _frame_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
         """Contrast instants of A and Y, evenly spaced from a start that is drawn with the batch's first item."""

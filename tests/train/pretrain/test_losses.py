@@ -8,17 +8,18 @@ import scipy.fft
 import torch
 
 from mt2_music.train.pretrain.losses import (
-    SAME_TEMPO,
+    TEMPO_RANGE,
     alignment,
     cepstral_statistics,
-    cepstrum_loss,
     cpsd_loss,
     effective_rank,
     frame_nt_xent_loss,
     nt_xent_loss,
     profile_phase,
+    reading_loss,
+    spectral_shape,
     spread,
-    tempo_nt_xent_loss,
+    tempo_loss,
     transposition_distance,
     uniformity,
 )
@@ -141,18 +142,21 @@ def test_frames_of_one_instant_belong_together_and_all_others_apart():
     assert float(accuracy) == pytest.approx((cosines.argmax(1) == np.arange(15)).mean())
 
 
-def test_rows_of_one_tempo_belong_together_and_those_of_none_to_nobody():
-    rows = torch.randn(7, 8, generator=torch.Generator().manual_seed(0))
-    tempos = torch.tensor([120.0, 121.0, 60.0, 90.0, 0.0, 0.0, 89.0])
-    got = tempo_nt_xent_loss(rows, tempos)
-    assert torch.equal(got, nt_xent_loss(rows, torch.tensor([0, 0, 1, 2, 3, 4, 2])))
-    assert torch.isclose(got, tempo_nt_xent_loss(rows, 1.3 * tempos))
-    assert tempo_nt_xent_loss(rows, torch.zeros(7)) == 0
-    edge = torch.tensor([100.0, 99 * SAME_TEMPO, 50.0, 50 * 1.01 * SAME_TEMPO, 0.0, 0.0, 0.0])
-    assert torch.equal(tempo_nt_xent_loss(rows, edge), nt_xent_loss(rows, torch.tensor([0, 0, 1, 2, 3, 4, 5])))
-    rows.requires_grad_()
-    tempo_nt_xent_loss(rows, tempos).backward()
-    assert torch.isfinite(rows.grad).all()
+def test_the_tempo_loss_is_least_for_the_true_class_and_leaves_out_rows_of_no_tempo():
+    classes = np.geomspace(*TEMPO_RANGE, 64)
+    tempos = torch.tensor([40.0, 97.0, 240.0, 0.0])
+    bells = np.exp(-((np.log(classes[None] / tempos[:3, None].numpy()) / 0.03) ** 2) / 2)
+    bells = torch.tensor(bells / bells.sum(1, keepdims=True)).float()
+    perfect = torch.cat([(bells + 1e-12).log(), torch.randn(1, 64)])
+    loss, accuracy = tempo_loss(perfect, tempos)
+    entropy = torch.distributions.Categorical(bells).entropy().mean()
+    assert float(loss) == pytest.approx(float(entropy), abs=1e-4) and float(accuracy) == 1
+    assert float(tempo_loss(torch.zeros(4, 64), tempos)[0]) == pytest.approx(np.log(64), abs=1e-5)
+    wrong, none_right = tempo_loss(perfect, 1.1 * tempos.clamp(max=200))
+    assert wrong > loss + 2 and none_right == 0
+    assert [float(value) for value in tempo_loss(perfect, torch.zeros(4))] == [0, 0]
+    with pytest.raises(ValueError, match="tempos"):
+        tempo_loss(perfect, tempos[:3])
 
 
 def test_cepstral_statistics_are_those_of_scipy_and_do_not_know_the_level():
@@ -165,15 +169,23 @@ def test_cepstral_statistics_are_those_of_scipy_and_do_not_know_the_level():
     assert torch.allclose(steady[:, 13:], torch.zeros(3, 13), atol=1e-5)
 
 
+def test_the_shape_of_a_spectrum_is_its_direction():
+    cqt = torch.rand(3, 20, 84, generator=torch.Generator().manual_seed(0))
+    mean = cqt.double().numpy().mean(1)
+    assert np.abs(spectral_shape(cqt).numpy() - mean / np.linalg.norm(mean, axis=1, keepdims=True)).max() < 1e-6
+    assert torch.allclose(spectral_shape(0.1 * cqt), spectral_shape(cqt), atol=1e-6)
+    assert not spectral_shape(torch.zeros(1, 4, 84)).any()
+
+
 def test_the_loss_of_the_cepstrum_is_none_for_perfect_estimates_and_one_for_ignorance():
     statistics = 5 + 3 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
     deviation, mean = torch.std_mean(statistics, 0, correction=0)
     perfect = (statistics - mean) / deviation
-    assert float(cepstrum_loss(perfect, statistics)) == pytest.approx(0, abs=1e-5)
-    assert float(cepstrum_loss(torch.zeros(64, 10), statistics)) == pytest.approx(1, abs=1e-2)
-    assert float(cepstrum_loss(perfect.roll(1, 0), statistics)) > 1.5
-    assert float(cepstrum_loss(perfect, 7 * statistics)) == pytest.approx(0, abs=1e-5)
-    assert cepstrum_loss(torch.zeros(4, 10), torch.ones(4, 10)) == 0  # windows that all sound the same
+    assert float(reading_loss(perfect, statistics)) == pytest.approx(0, abs=1e-5)
+    assert float(reading_loss(torch.zeros(64, 10), statistics)) == pytest.approx(1, abs=1e-2)
+    assert float(reading_loss(perfect.roll(1, 0), statistics)) > 1.5
+    assert float(reading_loss(perfect, 7 * statistics)) == pytest.approx(0, abs=1e-5)
+    assert reading_loss(torch.zeros(4, 10), torch.ones(4, 10)) == 0  # windows that all sound the same
 
 
 def test_losses_are_float32_and_finite_under_autocast():
@@ -185,8 +197,8 @@ def test_losses_are_float32_and_finite_under_autocast():
             cpsd_loss(a, b, t, torch.ones(6)),
             of_pairs(a, b),
             frame_nt_xent_loss(*frames)[0],
-            tempo_nt_xent_loss(a, torch.tensor([90.0] * 3 + [60.0] * 3)),
-            cepstrum_loss(a[:, :10], cepstral_statistics(torch.stack([b, t], 1), 5)),
+            tempo_loss(a, torch.tensor([90.0] * 3 + [60.0] * 3))[0],
+            reading_loss(a[:, :10], cepstral_statistics(torch.stack([b, t], 1), 5)),
         )
 
     want = losses()

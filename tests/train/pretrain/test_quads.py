@@ -29,6 +29,7 @@ LOSSES = {  # and the head that only it needs
     "frame": "frame_head",
     "tempo": "tempo_head",
     "cepstrum": "cepstrum_head",
+    "spectrum": "spectrum_head",
 }
 
 
@@ -139,7 +140,15 @@ def test_a_killed_run_on_quads_and_recordings_goes_on_to_the_same_end(
     settings = json.loads((tmp_path / "whole" / SETTINGS_FILE).read_text(encoding="utf-8"))
     assert settings["quad_hours"] == pytest.approx(6 * 4 * 5 / 3600, abs=1e-3)
     heads = {name.split(".")[0] for name in weights_of(tmp_path / "whole")}
-    assert heads == {"mt2", "key_head", "projection_head", "frame_head", "tempo_head", "cepstrum_head"}
+    assert heads == {
+        "mt2",
+        "key_head",
+        "projection_head",
+        "frame_head",
+        "tempo_head",
+        "cepstrum_head",
+        "spectrum_head",
+    }
 
 
 def test_the_published_recipe_is_three_views_with_their_mel_halves(music_folder, tmp_path):

@@ -18,8 +18,8 @@ sys.path.append(str(Path(__file__).parents[2]))  # a launcher's processes know n
 from support import RATE, song, tiny_config  # noqa: E402
 
 SONGS = 12  # a third of them are of single instruments, a third of other quads
-WEIGHTS = {f"{name}_weight": 0.5 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum")}
-HEADS = {"frame_projection_size": 8, "tempo_projection_size": 8, "num_cepstral_coefficients": 5}
+WEIGHTS = {f"{name}_weight": 0.5 for name in ("frame", "tempo", "solo_nt_xent", "cepstrum", "spectrum")}
+HEADS = {"frame_projection_size": 8, "num_tempo_classes": 8, "num_cepstral_coefficients": 5, "num_spectrum_bins": 84}
 
 
 def gather_without_gradient(rows):
