@@ -287,8 +287,8 @@ def base() -> dict[str, Any]:
     return {
         **PUBLISHED,
         "contrastive_layer": 3,
-        "max_steps": 4000,
-        "warmup_steps": 160,
+        "max_steps": 4500,
+        "warmup_steps": 180,
         "bf16": torch.cuda.is_available(),
         "dataloader_num_workers": 3,
     }
@@ -372,8 +372,8 @@ def gpu() -> dict[str, Any]:
         **small(),
         "window_seconds": 4.0,
         "per_device_train_batch_size": 128,
-        "max_steps": 7000,
-        "warmup_steps": 280,
+        "max_steps": 7500,
+        "warmup_steps": 300,
         "save_steps": 1000,
         "logging_steps": 100,
         "dataloader_num_workers": 4,
