@@ -10,7 +10,6 @@ speaks of already. `--push USER/NAME` uploads the folder. The cards of all model
 """
 
 import argparse
-import inspect
 import json
 import logging
 import sys
@@ -21,7 +20,7 @@ from mt2_music.interrupts import command
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.probing.report.report import load_results
 from mt2_music.train.publish.card import title_of, write_card
-from mt2_music.train.publish.facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, read_json
+from mt2_music.train.publish.facts import FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, read_json, write_hub_files
 from mt2_music.train.publish.folder import push
 from mt2_music.train.publish.readme import fill_readme
 
@@ -127,8 +126,7 @@ def refresh(
 
     (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
     draw(folder, layers, corpus, songs, run)
-    for name, module in CODE_FILES.items():
-        write_text_atomic(folder / name, inspect.getsource(module))
+    write_hub_files(folder)
     write_card(folder)
     logger.info("%s", folder / "README.md")
 

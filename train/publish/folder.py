@@ -16,12 +16,21 @@ from mt2_music.train.run_folder import last_complete_checkpoint
 
 from .calibrate import calibrate_key
 from .card import write_card
-from .facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, RESULTS_TABLE_FILE, training_facts
+from .facts import (
+    CODE_FILES,
+    FACTS_FILE,
+    FIGURES_FOLDER,
+    RESULTS_FILE,
+    RESULTS_TABLE_FILE,
+    SENTENCE_FILES,
+    training_facts,
+    write_hub_files,
+)
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
-PUBLISHED_FILES |= {*CODE_FILES, FACTS_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
+PUBLISHED_FILES |= {*CODE_FILES, *SENTENCE_FILES, FACTS_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
 
 
 def publish(
@@ -113,6 +122,7 @@ def write_folder(
     try:
         save(unfinished)
         extractor.save_pretrained(unfinished)
+        write_hub_files(unfinished)
         (unfinished / "LICENSE").write_text(_code_license(), encoding="utf-8")
         facts = {**facts, "package_version": metadata.version("mt2-music")}
         (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.publish.__main__ import main
 from mt2_music.train.publish.calibrate import calibrate_key
-from mt2_music.train.publish.facts import training_facts
+from mt2_music.train.publish.facts import SENTENCE_FILES, training_facts
 from mt2_music.train.publish.folder import publish
 from mt2_music.train.run_folder import SETTINGS_FILE
 from mt2_music.train.synth import find_soundfont
@@ -75,9 +75,12 @@ def test_a_process_without_the_package_loads_every_class(published, tmp_path):
 
 def test_the_folder_is_complete(published, run_dir):
     names = {path.name for path in published.iterdir()}
-    code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
+    code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py", "sentence_transformer_mt2.py"}
     rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
-    assert names == code | rest
+    sentences = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    assert names == code | sentences | rest
+    for name, content in SENTENCE_FILES.items():
+        assert json.loads((published / name).read_text(encoding="utf-8")) == content
     assert "Apache License" in (published / "LICENSE").read_text(encoding="utf-8")
     assert len(json.loads((published / "config.json").read_text(encoding="utf-8"))["auto_map"]) == 6
     assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
