@@ -26,7 +26,7 @@ class MT2Transformer(Transformer):
         self,
         inputs: Sequence[Any],
         prompt: str | None = None,  # noqa: ARG002 - the interface of sentence-transformers
-        processing_kwargs: dict[str, Any] | None = None,
+        processing_kwargs: Any = None,
         **kwargs: Any,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Compute the frames of songs.

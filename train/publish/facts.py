@@ -31,6 +31,9 @@ SENTENCE_FILES: dict[str, Any] = {
 }
 FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER, MISTAKES_FILE = "training.json", "results.json", "figures", "mistakes.json"
 RESULTS_TABLE_FILE = "results.md"  # all readouts of all models in results.json
+NEEDED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", FACTS_FILE}
+NEEDED_FILES |= {*CODE_FILES, *SENTENCE_FILES}
+PUBLISHED_FILES = {*NEEDED_FILES, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
 
 
 def write_hub_files(folder: Path) -> None:

@@ -130,25 +130,17 @@ def test_a_card_says_where_weights_started_and_what_the_note_says(run_dir, tmp_p
     assert "/home/me" not in card
 
 
-def test_a_pushed_folder_is_named_and_complete(published, tmp_path, monkeypatch, caplog):
-    """By the command that writes cards, once there are results; and nothing is uploaded under another's name."""
-    uploaded = []
-
-    class Hub:
-        def create_repo(self, name, exist_ok):
-            assert exist_ok
-
-        def upload_folder(self, repo_id, folder_path):
-            uploaded.append((repo_id, (Path(folder_path) / "README.md").read_text(encoding="utf-8")))
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+def test_a_folder_is_pushed_under_its_own_name_alone(published, tmp_path, monkeypatch, caplog):
+    pushed = []
+    monkeypatch.setattr("mt2_music.train.card.__main__.push", lambda folder, name: pushed.append(name))
     folder = shutil.copytree(published, tmp_path / "mt2-test")
-    assert card([str(folder), "--push", "me/other"]) == 2 and not uploaded
+    assert card([str(folder), "--push", "me/other"]) == 2 and not pushed
     assert "holds mt2-test: push it as USER/mt2-test" in caplog.text
-    assert card([str(folder), str(folder), "--push", "me/mt2-test"]) == 2 and not uploaded
-    assert card([str(folder), "--push", "me/mt2-test"]) == 0
-    ((name, text),) = uploaded
-    assert name == "me/mt2-test" and 'from_pretrained("me/mt2-test"' in text and "It runs in the folder" not in text
+    assert card([str(folder), str(folder), "--push", "me/mt2-test"]) == 2 and not pushed
+    assert "It runs in the folder" in (folder / "README.md").read_text(encoding="utf-8")
+    assert card([str(folder), "--push", "me/mt2-test"]) == 0 and pushed == ["me/mt2-test"]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert 'from_pretrained("me/mt2-test"' in text and "It runs in the folder" not in text
 
 
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
