@@ -64,7 +64,7 @@ def push(folder: Path, name: str) -> None:
         doing = "uploading the files"
         # Not by `upload_folder`, which makes several commits of one folder: who loads it meanwhile gets half of it.
         commit = api.create_commit(name, operations, commit_message=f"Publish {folder.name}", parent_commit=before.sha)
-        doing = "looking whether all is there"
+        doing = "checking what is there"
         tree = api.list_repo_tree(name, recursive=True, revision=commit.oid)
         sizes = {entry.path: getattr(entry, "size", None) for entry in tree}  # folders have none
         lost = [path for path, local in files.items() if sizes.get(path) != local.stat().st_size]
