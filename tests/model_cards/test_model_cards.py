@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import mt2_music
 from mt2_music.music import signature
 from mt2_music.train.probing.report.comparison import chosen_readout
 from mt2_music.train.publish.card import fill_card, fill_results
-from mt2_music.train.publish.facts import CODE_FILES
+from mt2_music.train.publish.facts import CODE_FILES, SENTENCE_FILES
 from mt2_music.train.publish.readme import fill_readme
 from support import RATE, ROOT, pitch_fork, python, song
 
@@ -48,8 +47,10 @@ def test_a_process_without_the_package_embeds_a_file_without_a_warning(folder, t
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_folders_hold_this_code_and_cards_their_own_numbers(folder):
     refresh = f"python -m mt2_music.train.card model_cards/{folder.name}"
-    for name, module in CODE_FILES.items():
-        assert (folder / name).read_text(encoding="utf-8") == Path(module.__file__).read_text(encoding="utf-8"), f"{name} is an old copy: {refresh}"
+    for name, path in CODE_FILES.items():
+        assert (folder / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), f"{name} is an old copy: {refresh}"
+    for name, content in SENTENCE_FILES.items():
+        assert json.loads((folder / name).read_text(encoding="utf-8")) == content, f"{name} is an old copy: {refresh}"
     card = (folder / "README.md").read_text(encoding="utf-8")
     _, metadata, text = card.split("---\n", 2)
     assert text == fill_card(folder).split("---\n", 2)[2], f"the card is not what its files say: {refresh}"

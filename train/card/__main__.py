@@ -10,7 +10,6 @@ speaks of already. `--push USER/NAME` uploads the folder. The cards of all model
 """
 
 import argparse
-import inspect
 import json
 import logging
 import sys
@@ -21,8 +20,8 @@ from mt2_music.interrupts import command
 from mt2_music.storage import write_text_atomic
 from mt2_music.train.probing.report.report import load_results
 from mt2_music.train.publish.card import title_of, write_card
-from mt2_music.train.publish.facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, read_json
-from mt2_music.train.publish.folder import push
+from mt2_music.train.publish.facts import FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, read_json, write_hub_files
+from mt2_music.train.publish.push import PushError, check_name, push
 from mt2_music.train.publish.readme import fill_readme
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @command("card", "cards may be partly new; start again")
 def main(argv: list[str] | None = None) -> int:
-    """Fill a card; return 0, or 2 when nothing was changed."""
+    """Fill a card; return 0, 1 when the Hub did not take the folder, or 2 when nothing was changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="folder of a published model")
     parser.add_argument("--results", type=Path, nargs="+", help="files of probing.run: this model's and others'")
@@ -51,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
                 "--results, --layers, --corpus, --songs, --run and --push are of one model: name one folder"
             )
         if arguments.push:
+            check_name(arguments.push)
             rename(arguments.models[0], arguments.push)
         for folder in arguments.models:
             refresh(folder, arguments.results, arguments.layers, arguments.corpus, arguments.songs, arguments.run)
@@ -59,11 +59,14 @@ def main(argv: list[str] | None = None) -> int:
                 arguments.readme, fill_readme(arguments.readme.read_text(encoding="utf-8"), arguments.models)
             )
             logger.info("%s", arguments.readme)
+        if arguments.push:
+            push(arguments.models[0], arguments.push)
+    except PushError as error:
+        logger.error("card: %s", error)
+        return 1
     except (OSError, ValueError) as error:
         logger.error("card: %s", error)
         return 2
-    if arguments.push:
-        push(arguments.models[0], arguments.push)
     return 0
 
 
@@ -127,8 +130,7 @@ def refresh(
 
     (folder / FIGURES_FOLDER).mkdir(exist_ok=True)
     draw(folder, layers, corpus, songs, run)
-    for name, module in CODE_FILES.items():
-        write_text_atomic(folder / name, inspect.getsource(module))
+    write_hub_files(folder)
     write_card(folder)
     logger.info("%s", folder / "README.md")
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from mt2_music.interrupts import command
 
-from .folder import publish, push
+from .folder import publish
+from .push import PushError, check_name, push
 
 logger = logging.getLogger(__name__)
 
 
 @command("publish", "nothing was published; start again")
 def main(argv: list[str] | None = None) -> int:
-    """Publish a folder; return 0, or 2 when nothing was written."""
+    """Publish a folder; return 0, 1 when it was written and the Hub did not take it, or 2 when nothing was written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, help="output folder of pretrain, or a checkpoint in it")
     parser.add_argument("target", type=Path, help="folder to write, such as model_cards/NAME")
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        if arguments.push:
+            check_name(arguments.push)
         publish(
             arguments.run_dir,
             arguments.target,
@@ -60,8 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         logger.error("publish: %s", error)
         return 2
-    if arguments.push:
-        push(arguments.target, arguments.push)
+    try:
+        if arguments.push:
+            push(arguments.target, arguments.push)
+    except (OSError, PushError, ValueError) as error:
+        logger.error("publish: %s", error)
+        return 1
     return 0
 
 

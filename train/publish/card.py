@@ -80,7 +80,8 @@ def fill_card(folder: Path) -> str:
         license=facts["weights_license"],
         library_name="transformers",
         pipeline_tag="audio-classification" if keys else "feature-extraction",
-        tags=["music", "audio", "mt2", "key-estimation", "self-supervised"],
+        tags=["music", "audio", "mt2", "key-estimation", "self-supervised", "sentence-transformers"],
+        inference=False,  # the Hub runs no code of models, so a widget would only fail
         eval_results=[_eval_result(row) for row in rows] or None,
     )
     return Template(template.read_text(encoding="utf-8")).substitute(

@@ -1,4 +1,4 @@
-"""The files of a published folder, and what a run's own files tell about it."""
+"""The files of a published folder: which they are, and what a run's own files tell for them."""
 
 import json
 from itertools import pairwise
@@ -7,15 +7,41 @@ from typing import Any
 
 from mt2_music import configuration_mt2, modeling_mt2
 from mt2_music.feature_extraction import feature_extraction_mt2
+from mt2_music.storage import write_text_atomic
 from mt2_music.train.pretrain.trainer import SPEED
 from mt2_music.train.run_folder import SETTINGS_FILE
 
-CODE_FILES = {
-    f"{module.__name__.rpartition('.')[2]}.py": module
-    for module in (configuration_mt2, modeling_mt2, feature_extraction_mt2)
+_MODEL = Path(modeling_mt2.__file__)
+_CODE = (Path(configuration_mt2.__file__), _MODEL, Path(feature_extraction_mt2.__file__))
+# The last one cannot be imported without sentence-transformers.
+CODE_FILES = {path.name: path for path in (*_CODE, _MODEL.with_name("sentence_transformer_mt2.py"))}
+# What sentence-transformers reads: first its module, which is the whole of it, then how that is called, then the rest.
+SENTENCE_FILES: dict[str, Any] = {
+    "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformer_mt2.MT2Transformer"}],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"audio": {"method": "forward", "method_output_name": "pooler_output"}},
+        "module_output_name": "sentence_embedding",
+    },
+    "config_sentence_transformers.json": {
+        "model_type": "SentenceTransformer",
+        "requirements": {"sentence-transformers": ">=6.2"},  # the first that takes music
+        "similarity_fn_name": "cosine",
+    },
 }
 FACTS_FILE, RESULTS_FILE, FIGURES_FOLDER, MISTAKES_FILE = "training.json", "results.json", "figures", "mistakes.json"
 RESULTS_TABLE_FILE = "results.md"  # all readouts of all models in results.json
+NEEDED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", FACTS_FILE}
+NEEDED_FILES |= {*CODE_FILES, *SENTENCE_FILES}
+PUBLISHED_FILES = {*NEEDED_FILES, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
+
+
+def write_hub_files(folder: Path) -> None:
+    """Write what is the same in the folders of all models: code, and what sentence-transformers reads."""
+    for name, path in CODE_FILES.items():
+        write_text_atomic(folder / name, path.read_text(encoding="utf-8"))
+    for name, content in SENTENCE_FILES.items():
+        write_text_atomic(folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def training_facts(run_dir: Path) -> dict[str, Any]:

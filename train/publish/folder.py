@@ -16,12 +16,9 @@ from mt2_music.train.run_folder import last_complete_checkpoint
 
 from .calibrate import calibrate_key
 from .card import write_card
-from .facts import CODE_FILES, FACTS_FILE, FIGURES_FOLDER, RESULTS_FILE, RESULTS_TABLE_FILE, training_facts
+from .facts import FACTS_FILE, PUBLISHED_FILES, training_facts, write_hub_files
 
 logger = logging.getLogger(__name__)
-
-PUBLISHED_FILES = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors"}
-PUBLISHED_FILES |= {*CODE_FILES, FACTS_FILE, RESULTS_FILE, RESULTS_TABLE_FILE, FIGURES_FOLDER}
 
 
 def publish(
@@ -113,6 +110,7 @@ def write_folder(
     try:
         save(unfinished)
         extractor.save_pretrained(unfinished)
+        write_hub_files(unfinished)
         (unfinished / "LICENSE").write_text(_code_license(), encoding="utf-8")
         facts = {**facts, "package_version": metadata.version("mt2-music")}
         (unfinished / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -125,21 +123,6 @@ def write_folder(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     logger.info("published %s", target)
-
-
-def push(folder: Path, name: str) -> None:
-    """Upload a published folder to the Hub.
-
-    Args:
-        folder: of the model.
-        name: USER/NAME; the repository is made if there is none.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(name, exist_ok=True)
-    api.upload_folder(repo_id=name, folder_path=folder)
-    logger.info("pushed to %s", name)
 
 
 def _code_license() -> str:

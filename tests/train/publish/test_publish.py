@@ -17,7 +17,7 @@ from mt2_music import MT2FeatureExtractor, MT2ForPreTraining, MT2Model
 from mt2_music.train.card.__main__ import main as card
 from mt2_music.train.publish.__main__ import main
 from mt2_music.train.publish.calibrate import calibrate_key
-from mt2_music.train.publish.facts import training_facts
+from mt2_music.train.publish.facts import SENTENCE_FILES, training_facts
 from mt2_music.train.publish.folder import publish
 from mt2_music.train.run_folder import SETTINGS_FILE
 from mt2_music.train.synth import find_soundfont
@@ -75,9 +75,12 @@ def test_a_process_without_the_package_loads_every_class(published, tmp_path):
 
 def test_the_folder_is_complete(published, run_dir):
     names = {path.name for path in published.iterdir()}
-    code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py"}
+    code = {"configuration_mt2.py", "modeling_mt2.py", "feature_extraction_mt2.py", "sentence_transformer_mt2.py"}
     rest = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
-    assert names == code | rest
+    sentences = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+    assert names == code | sentences | rest
+    for name, content in SENTENCE_FILES.items():
+        assert json.loads((published / name).read_text(encoding="utf-8")) == content
     assert "Apache License" in (published / "LICENSE").read_text(encoding="utf-8")
     assert len(json.loads((published / "config.json").read_text(encoding="utf-8"))["auto_map"]) == 6
     assert (published / "model.safetensors").stat().st_mode & 0o777 == 0o644
@@ -127,25 +130,17 @@ def test_a_card_says_where_weights_started_and_what_the_note_says(run_dir, tmp_p
     assert "/home/me" not in card
 
 
-def test_a_pushed_folder_is_named_and_complete(published, tmp_path, monkeypatch, caplog):
-    """By the command that writes cards, once there are results; and nothing is uploaded under another's name."""
-    uploaded = []
-
-    class Hub:
-        def create_repo(self, name, exist_ok):
-            assert exist_ok
-
-        def upload_folder(self, repo_id, folder_path):
-            uploaded.append((repo_id, (Path(folder_path) / "README.md").read_text(encoding="utf-8")))
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+def test_a_folder_is_pushed_under_its_own_name_alone(published, tmp_path, monkeypatch, caplog):
+    pushed = []
+    monkeypatch.setattr("mt2_music.train.card.__main__.push", lambda folder, name: pushed.append(name))
     folder = shutil.copytree(published, tmp_path / "mt2-test")
-    assert card([str(folder), "--push", "me/other"]) == 2 and not uploaded
+    assert card([str(folder), "--push", "me/other"]) == 2 and not pushed
     assert "holds mt2-test: push it as USER/mt2-test" in caplog.text
-    assert card([str(folder), str(folder), "--push", "me/mt2-test"]) == 2 and not uploaded
-    assert card([str(folder), "--push", "me/mt2-test"]) == 0
-    ((name, text),) = uploaded
-    assert name == "me/mt2-test" and 'from_pretrained("me/mt2-test"' in text and "It runs in the folder" not in text
+    assert card([str(folder), str(folder), "--push", "me/mt2-test"]) == 2 and not pushed
+    assert "It runs in the folder" in (folder / "README.md").read_text(encoding="utf-8")
+    assert card([str(folder), "--push", "me/mt2-test"]) == 0 and pushed == ["me/mt2-test"]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert 'from_pretrained("me/mt2-test"' in text and "It runs in the folder" not in text
 
 
 def test_publishing_refuses_what_it_must_not_replace(run_dir, tmp_path):
