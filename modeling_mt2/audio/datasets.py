@@ -8,7 +8,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from mt2_music.feature_extraction.feature_extraction_mt2 import open_bytes
+from mt2_music.feature_extraction.decoding import read_audio
+from mt2_music.feature_extraction.feature_extraction_mt2 import open_bytes, resample
 
 from .files import AUDIO_SUFFIXES, walk
 
@@ -149,6 +150,36 @@ def _stored(feature: Any, decode: bool) -> Any:
     if hasattr(feature, "feature"):
         return type(feature)(_stored(feature.feature, decode))
     return feature
+
+
+@contextmanager
+def decoding_without_torchcodec() -> Iterator[None]:
+    """Let code that is not ours use `datasets.Audio` where torchcodec is missing, inside the `with` block.
+
+    A cell is decoded by this package then, to a dict: "array" of float32 (samples,), the mean of the channels;
+    "sampling_rate"; "path". This is what programs ask of a decoder of torchcodec, which answers like a dict.
+    """
+    from datasets import Audio, config
+
+    from .stored import StoredAudio
+
+    def decode_example(self: Any, value: Any, token_per_repo_id: Any = None) -> Any:  # noqa: ARG001
+        if not isinstance(value, dict) or "array" in value:
+            return value
+        samples, rate = read_audio(open_audio_cell(value, "the cell"))
+        wanted = self.sampling_rate or rate
+        return {"path": value.get("path"), "array": resample(samples, rate, wanted), "sampling_rate": wanted}
+
+    def encode_example(self: Any, value: Any) -> Any:  # noqa: ARG001
+        return StoredAudio().encode_example(value)
+
+    before = Audio.decode_example, Audio.encode_example
+    if not config.TORCHCODEC_AVAILABLE:
+        Audio.decode_example, Audio.encode_example = decode_example, encode_example
+    try:
+        yield
+    finally:
+        Audio.decode_example, Audio.encode_example = before
 
 
 @contextmanager
