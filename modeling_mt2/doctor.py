@@ -24,6 +24,7 @@ OPTIONAL = {
     "torchaudio": "nothing here, but transformers imports it where it is installed",
     "datasets": "pre-training, fine-tuning, the benchmark",
     "accelerate": "pre-training and fine-tuning",
+    "peft": "fine-tuning by adapters",
     "evaluate": "fine-tuning and the benchmark",
     "matplotlib": "pictures",
     "sklearn": "fine-tuning and the benchmark",

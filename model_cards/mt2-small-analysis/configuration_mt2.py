@@ -136,6 +136,8 @@ class MT2Config(PreTrainedConfig):
             raise ValueError(f"silence_range must be None or above 0, got {self.silence_range}")
         if self.key_calibration is not None and not 0 <= self.key_calibration < 12:
             raise ValueError(f"key_calibration must be None or from 0 to below 12 fifths, got {self.key_calibration}")
+        if self.label2id is not None:  # transformers' own example stores the numbers as strings
+            self.label2id = {name: int(index) for name, index in self.label2id.items()}
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
 

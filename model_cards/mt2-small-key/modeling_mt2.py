@@ -23,7 +23,7 @@ from transformers.utils.generic import ModelOutput, TransformersKwargs, can_retu
 
 from .configuration_mt2 import MT2Config
 
-INPUTS_OF_TEXT = ("input_ids", "inputs_embeds")  # PEFT passes them to every model, as None
+NOT_TAKEN = ("input_ids", "inputs_embeds", "labels")  # PEFT passes them to every model, as None
 VARIANCE_FLOOR = 1e-6  # keeps the deviation of a constant differentiable
 WINDOWS_PER_CHUNK = 64  # windows encoded at once when a long input is cut up: bounds memory, changes no result
 
@@ -365,7 +365,7 @@ class MT2Model(MT2PreTrainedModel):
         Raises:
             ValueError: shapes that do not fit the config or each other, or a transposition out of range.
         """
-        options: dict[str, Any] = {name: value for name, value in kwargs.items() if name not in INPUTS_OF_TEXT}
+        options: dict[str, Any] = {name: value for name, value in kwargs.items() if name not in NOT_TAKEN}
         self._check(input_features, attention_mask, kwargs)
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name) is None:
@@ -385,10 +385,10 @@ class MT2Model(MT2PreTrainedModel):
         )
 
     def _check(self, input_features: Tensor, attention_mask: Tensor | None, kwargs: Any) -> None:
-        text = [name for name in INPUTS_OF_TEXT if kwargs.get(name) is not None]
-        if text:
-            raise TypeError(f"forward() takes spectrogram frames, as input_features, and no {text[0]}")
-        unknown = set(kwargs) - set(TransformersKwargs.__annotations__) - set(INPUTS_OF_TEXT)
+        given = [name for name in NOT_TAKEN if kwargs.get(name) is not None]
+        if given:
+            raise TypeError(f"forward() takes spectrogram frames, as input_features, and no {given[0]}")
+        unknown = set(kwargs) - set(TransformersKwargs.__annotations__) - set(NOT_TAKEN)
         if unknown:
             raise TypeError(f"forward() got an unexpected argument {', '.join(sorted(unknown))}")
         shape = tuple(input_features.shape)

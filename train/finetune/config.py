@@ -32,6 +32,13 @@ class FinetuneArguments:
     freeze: str = field(
         default="none", metadata={"help": "none, encoder, or layers:N, embeddings and N lowest layers"}
     )
+    lora: int = field(
+        default=0,
+        metadata={
+            "help": "rank of adapters (LoRA) that are trained beside the weights of the encoder's layers, and merged "
+            "into them at the end; 0: the weights themselves are trained"
+        },
+    )
     encoder_learning_rate: float = field(
         default=1e-3, metadata={"help": "learning rate of the encoder's last layer; learning_rate is the head's"}
     )
@@ -66,8 +73,8 @@ class FinetuneArguments:
                 f"validation_share must lie between 0 and 1, and test_share from 0 to what is left, got "
                 f"{self.validation_share} and {self.test_share}"
             )
-        if min(self.gain_db, self.transpose_semitones, self.patience) < 0:
-            raise ValueError("gain_db, transpose_semitones and patience must not be negative")
+        if min(self.gain_db, self.transpose_semitones, self.patience, self.lora) < 0:
+            raise ValueError("gain_db, transpose_semitones, patience and lora must not be negative")
 
 
 @dataclass

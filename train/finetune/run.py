@@ -26,7 +26,7 @@ from mt2_music.train.data.tracks import LeftOut, Tracks
 from mt2_music.train.run_folder import LOCK_FILE, SETTINGS_FILE
 
 from .config import FinetuneArguments, TuningArguments
-from .trainer import MAIN_METRICS, FineTuner, Scores, freeze, in_own_units, loss_of, new_classifier
+from .trainer import MAIN_METRICS, FineTuner, Scores, add_adapters, freeze, in_own_units, loss_of, new_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,15 @@ PURPOSES = {
     "regression": "it estimates {} numbers",
     "frames": "it names one of {} labels at every moment",
 }
-SETTINGS_ON_CARD = ("num_train_epochs", "learning_rate", "encoder_learning_rate", "freeze", "class_weights", "seed")
+SETTINGS_ON_CARD = (
+    "num_train_epochs",
+    "learning_rate",
+    "encoder_learning_rate",
+    "freeze",
+    "lora",
+    "class_weights",
+    "seed",
+)
 MAX_LABELS_ON_CARD = 60
 PLACES = ("data",)  # may change in a run, as long as recordings and labels are the same
 # Of the training arguments, those that decide what is computed: a run cannot go on under others.
@@ -61,6 +69,7 @@ class Job:
     excerpts: dict[str, Excerpts]
     scores: Scores
     settings: dict[str, Any]
+    adapters: Any  # around the model; None where its own weights are trained
 
     @property
     def main_metric(self) -> str:
@@ -98,6 +107,7 @@ def prepare(arguments: FinetuneArguments, training: TuningArguments) -> Job:
     set_seed(training.seed)
     model = new_classifier(arguments.model, arguments.task, labelled.names, arguments.pooling)
     freeze(model, arguments.freeze)
+    adapters = add_adapters(model, arguments.lora) if arguments.lora else None
     settings = {
         **{name: value for name, value in asdict(arguments).items() if name not in PLACES},
         **{name: getattr(training, name) for name in BINDING},
@@ -105,7 +115,7 @@ def prepare(arguments: FinetuneArguments, training: TuningArguments) -> Job:
         "recordings": {name: len(excerpts[name]) for name in SPLITS},
         "labels_sha256": _digest(labelled),
     }
-    return Job(arguments, labelled, targets, extractor, model, excerpts, scores, settings)
+    return Job(arguments, labelled, targets, extractor, model, excerpts, scores, settings, adapters)
 
 
 def _digest(labelled: Labelled) -> str:
@@ -183,6 +193,8 @@ def make_trainer(job: Job, training: TuningArguments) -> FineTuner:
 
 def finish(job: Job, trainer: FineTuner, output_dir: Path) -> None:
     """Score the best epoch, and leave a Hub folder; metrics.json comes last, and checkpoints go after it."""
+    if job.adapters is not None:
+        job.adapters.merge_and_unload()  # first, so that what is scored is what is saved
     results, outputs = {}, {}
     for split in ("validation", "test"):
         if len(job.excerpts[split]):

@@ -22,6 +22,7 @@ from mt2_music.train.run_folder import SETTINGS_FILE
 PROBLEM_TYPES = {"multi": "multi_label_classification", "regression": "regression"}
 METRICS = {"single": "accuracy", "multi": "multilabel", "regression": "r2", "frames": "accuracy"}
 MAIN_METRICS = {"single": "accuracy", "multi": "map", "regression": "r2", "frames": "accuracy"}
+LORA_FACTOR = 2  # on what adapters add
 
 
 def loss_of(
@@ -136,6 +137,42 @@ def freeze(model: MT2PreTrainedModel, what: str) -> None:
         raise ValueError(f"freeze must be none, encoder or layers:N with N up to {num_layers}, got {what!r}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad = depth_of(name, num_layers) > lowest
+
+
+def add_adapters(model: MT2PreTrainedModel, rank: int) -> Any:
+    """Train low-rank adapters beside the linear layers of the encoder that are not frozen, and the head, alone.
+
+    Args:
+        model: which keeps its class and its names: a checkpoint of it holds all weights, and a run goes on from it.
+        rank: of the adapters, above 0.
+
+    Returns:
+        peft's `LoraModel` around the model; its `merge_and_unload` adds the adapters to the weights in place.
+
+    Raises:
+        ImportError: peft is missing.
+        ValueError: all layers are frozen.
+
+    Source: Hu et al. 2021, LoRA (arXiv:2106.09685). That all linear layers have adapters, and not only those of
+        queries and values, is ours, and so is the factor.
+    """
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+    except ImportError as error:
+        raise ImportError("lora needs the package peft: run `pip install peft`") from error
+    layers = [name for name, module in model.named_modules() if name.startswith("mt2.layers.") and _trained(module)]
+    if not layers:
+        raise ValueError("lora has nothing to train: freeze leaves no layer of the encoder")
+    config = LoraConfig(r=rank, lora_alpha=LORA_FACTOR * rank, target_modules=layers)
+    adapters = LoraModel(model, config, "default")  # type: ignore[arg-type]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = ".lora_" in name or not name.startswith("mt2.")
+    return adapters
+
+
+def _trained(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.weight.requires_grad
 
 
 def depth_of(name: str, num_layers: int) -> int:

@@ -1,6 +1,8 @@
 """Fine-tuning: learns what can be learned and nothing else, from folders, tables and data sets; says what is wrong."""
 
 import json
+import signal
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from support import RATE, KilledError, after_saving, python, tiny_config, tone
 
 OPTIONS = ["--use_cpu", "true", "--dataloader_num_workers", "0", "--encoder_learning_rate", "1e-3"]
 OPTIONS += ["--per_device_train_batch_size", "8", "--learning_rate", "3e-3", "--patience", "0"]
+ADAPTED = ["--lora", "4", "--encoder_learning_rate", "1e-2", "--num_train_epochs", "6"]
 SHARES = {"validation": 0.2, "test": 0.2}
 
 
@@ -69,6 +72,13 @@ def labelled(tmp_path_factory) -> Path:
 def single(labelled, base, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("single") / "tuned"
     tuned(labelled, output, base, "single", "--num_train_epochs", 6)
+    return output
+
+
+@pytest.fixture(scope="module")
+def adapted(labelled, base, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("adapted") / "tuned"
+    tuned(labelled, output, base, "single", *ADAPTED)
     return output
 
 
@@ -196,19 +206,30 @@ def test_a_data_set_with_class_labels(tmp_path, base):
     assert metrics["labels"] == ["low", "high"]
 
 
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(single, labelled, base, tmp_path, monkeypatch):
+def die():
+    raise KilledError
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("whole", "options", "act", "end"),
+    [("single", [], die, KilledError), ("adapted", ADAPTED, press_ctrl_c, SystemExit)],
+)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    whole, options, act, end, labelled, base, tmp_path, monkeypatch, request
+):
     arguments = ["--model", base, "--data", str(labelled), "--output_dir", str(tmp_path / "out"), *OPTIONS]
-    arguments += ["--num_train_epochs", "6"]
-
-    def die():
-        raise KilledError
-
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        after_saving(patch, FineTuner, 6, die)  # two steps in an epoch
+    arguments += ["--num_train_epochs", "6", *options]
+    with monkeypatch.context() as patch, pytest.raises(end):
+        after_saving(patch, FineTuner, 6, act)  # two steps in an epoch
         main(arguments)
     assert not (tmp_path / "out" / "metrics.json").exists()
     assert main(arguments) == 0
-    got, want = (MT2ForAudioClassification.from_pretrained(folder) for folder in (tmp_path / "out", single))
+    folders = (tmp_path / "out", request.getfixturevalue(whole))
+    got, want = (MT2ForAudioClassification.from_pretrained(folder) for folder in folders)
     for name, weights in want.state_dict().items():
         assert torch.allclose(got.state_dict()[name], weights, rtol=0, atol=1e-6), name
 
@@ -252,6 +273,39 @@ def test_a_run_trains_what_it_was_told_on_everything_anew_in_every_epoch(base, l
     after = MT2ForAudioClassification.from_pretrained(tmp_path / "out").mt2.state_dict()
     moved = {name.split(".")[0] for name, weights in before.items() if not torch.equal(after[name], weights)}
     assert moved == {"layers", "layernorm"}
+
+
+def changes_of(base, folder) -> dict[str, torch.Tensor]:
+    """What tuning added to the encoder, by weight; weights that it left alone are not in it."""
+    before = new_classifier(base, "single", ["high", "low"]).mt2.state_dict()
+    after = MT2ForAudioClassification.from_pretrained(folder).mt2.state_dict()
+    assert after.keys() == before.keys()
+    return {name: after[name] - before[name] for name in before if not torch.equal(after[name], before[name])}
+
+
+def test_adapters_change_linear_layers_by_their_rank_and_are_merged(adapted, single, base):
+    metrics = json.loads((adapted / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["validation"]["accuracy"] == 1 and metrics["test"]["accuracy"] >= 0.75
+    assert {path.name for path in adapted.iterdir()} == {path.name for path in single.iterdir()}
+    linear = {f"attention.{side}_proj" for side in "qkvo"} | {"mlp.fc1", "mlp.fc2"}
+    changes = changes_of(base, adapted)
+    assert set(changes) == {f"layers.{layer}.{name}.weight" for layer in (0, 1) for name in linear}
+    for name, change in changes.items():
+        strengths = torch.linalg.svdvals(change.double())
+        assert strengths[3] > 1e-3 * strengths[0] and strengths[4] < 1e-4 * strengths[0], name
+    whole = changes_of(base, single)["layers.0.mlp.fc1.weight"]
+    assert torch.linalg.matrix_rank(whole.double(), rtol=1e-4) > 4  # full fine-tuning is not of that rank
+
+
+def test_frozen_layers_have_no_adapters(base, labelled, tmp_path, monkeypatch, caplog):
+    tuned(labelled, tmp_path / "out", base, "single", "--num_train_epochs", 1, "--lora", 2, "--freeze", "layers:1")
+    assert {name.split(".")[1] for name in changes_of(base, tmp_path / "out")} == {"1"}
+    arguments = ["--model", base, "--data", str(labelled), "--output_dir", str(tmp_path / "no"), "--lora", "2"]
+    assert main([*arguments, "--freeze", "encoder", *OPTIONS]) == 2
+    assert "freeze leaves no layer of the encoder" in caplog.text
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert main([*arguments, *OPTIONS]) == 2
+    assert "run `pip install peft`" in caplog.text and not (tmp_path / "no").exists()
 
 
 def test_a_run_without_gain_ends_early(base, labelled, tmp_path):
@@ -431,6 +485,7 @@ def test_what_is_wrong_with_a_table_is_named(task, header, rows, message, base, 
         (["--task", "frames"], "can only hold single labels"),
         (["--task", "both"], "task must be one of single, multi, regression, frames, got 'both'"),
         (["--freeze", "layers:3"], "freeze must be none, encoder or layers:N with N up to 2, got 'layers:3'"),
+        (["--lora", "-1"], "patience and lora must not be negative"),
         (["--pooling", "sum"], "pooling 'sum'"),
         (["--class_weights", "squared"], "class_weights must be none or balanced"),
         (["--test_share", "0.9"], "test_share from 0 to what is left"),
