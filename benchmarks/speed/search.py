@@ -64,16 +64,17 @@ def memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1e3
 
 
-def measure(how: str, folder: Path, size: int) -> dict[str, Any]:
+def measure(how: str, folder: Path, size: int, repeats: int) -> dict[str, Any]:
     """Open an index and search it: once, again, and for all keys.
 
     Args:
         how: "whole" or "there".
         folder: of the index.
         size: of its vectors.
+        repeats: how often all of it is done.
 
     Returns:
-        Seconds and CPU seconds of each step, and the peak memory that it added to that of the imports, in MB.
+        Seconds and CPU seconds of each step, and the peak memory that all added to that of the imports, in MB.
     """
     import pyarrow.compute
     import pyarrow.ipc
@@ -84,18 +85,21 @@ def measure(how: str, folder: Path, size: int) -> dict[str, Any]:
     from mt2_music.collection.tables import read_embeddings
 
     queries = np.random.default_rng(1).standard_normal((KEYS, size), np.float32)
-    before, found = memory(), {}
+    before = memory()
+    found: dict[str, Any] = {name: [] for name in ("open", "first", "next", "keys")}
 
     def step(name: str, work: Any) -> Any:
         clock, used = time.perf_counter(), time.process_time()
         result = work()
-        found[name] = (time.perf_counter() - clock, time.process_time() - used)
+        found[name].append((time.perf_counter() - clock, time.process_time() - used))
         return result
 
-    index = step("open", lambda: (read_embeddings if how == "whole" else open_embeddings)([folder], ("mean",)))
-    step("first", lambda: nearest(index, queries[0]))
-    step("next", lambda: nearest(index, queries[1]))
-    step("keys", lambda: nearest(index, queries))
+    for _ in range(repeats):
+        index = None  # what was read is given back before it is read again
+        index = step("open", lambda: (read_embeddings if how == "whole" else open_embeddings)([folder], ("mean",)))
+        step("first", lambda index=index: nearest(index, queries[0]))
+        step("next", lambda index=index: nearest(index, queries[1]))
+        step("keys", lambda index=index: nearest(index, queries))
     return {**found, "memory": memory() - before}
 
 
@@ -123,11 +127,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        how, folder, size = arguments.measure
-        print(json.dumps(measure(how, Path(folder), int(size))))
+        how, folder, size, repeats = arguments.measure
+        print(json.dumps(measure(how, Path(folder), int(size), int(repeats))))
         return
     import soundfile
 
@@ -145,17 +149,17 @@ def main() -> None:
             folder.mkdir()
             copying = write_rows(folder, rows, size, model.source)
             for how, repeats in (("whole", 1), ("there", arguments.repeats)):
-                command = [__file__, "--measure", how, str(folder), str(size)]
-                runs = [json.loads(run(command, Path(place))[0]) for _ in range(repeats)]
-                both = [tuple(np.add(one["open"], one["first"])) for one in runs]
-                lines.append(line(rows, TITLES[how], both, max(one["memory"] for one in runs)))
-            lines += [line(rows, TITLES[name], [one[name] for one in runs]) for name in ("next", "keys")]
+                command = [__file__, "--measure", how, str(folder), str(size), str(repeats)]
+                found = json.loads(run(command, Path(place))[0])
+                both = [tuple(np.add(*one)) for one in zip(found["open"], found["first"], strict=True)]
+                lines.append(line(rows, TITLES[how], both, found["memory"]))
+            lines += [line(rows, TITLES[name], found[name]) for name in ("next", "keys")]
             command = [*COMMAND, "song.wav", "--index", str(folder)]
             commands = [run(command, Path(place))[1:] for _ in range(arguments.repeats)]
             lines += [line(rows, TITLES["command"], commands), line(rows, TITLES["copy"], [copying])]
     note = (
         f"Synthetic vectors of {size} float32 numbers, in Parquet parts of {ROWS_PER_PART} rows; {os.cpu_count()} "
-        f"cores; the fastest of {arguments.repeats} processes, but one where the index is read whole. The files are "
+        f"cores; the fastest of {arguments.repeats} times, but once where the index is read whole. The files are "
         "in the memory of the system. MB is what the process needs beside its imports. The command includes Python, "
         f"torch, the model and the embedding of a song of {SECONDS:g} s. Below {ROWS_WORTH_A_COPY:,} rows there is "
         "no copy, and the index is read whole. Where the machine does other things, the CPU seconds tell more. "

@@ -153,6 +153,21 @@ def test_a_kill_at_any_moment_leaves_the_index_of_before_or_after(tmp_path, monk
     assert 0 < sum(outcomes) < len(outcomes)
 
 
+def test_a_copy_is_not_used_for_other_parts_of_the_same_names(tmp_path, monkeypatch):
+    """Runs that were killed left no copy, and parts whose names, and by chance their sizes, are those of before."""
+    monkeypatch.setattr(searchable, "ROWS_WORTH_A_COPY", 1)
+    monkeypatch.setattr(searchable, "_copy_name", lambda listed: "search-" + "-".join(path.stem for path in listed))
+    music, output = write(tmp_path / "music", a="a", b="b"), tmp_path / "index"
+    refresh(output, music)
+    monkeypatch.setattr("mt2_music.collection.index.write_copy", lambda folder: None)
+    before = os.listdir(output)
+    for number in range(2):
+        write(music, a=f"a {number}", b=f"b {number}")
+        refresh(output, music)
+        assert contents(output, searchable.open_embeddings) == contents(output) == wanted(music)
+    assert {*os.listdir(output)} < {*before}  # by their names alone, nothing has changed but that the copy is gone
+
+
 def test_what_a_killed_run_embedded_is_not_embedded_again(tmp_path, monkeypatch):
     monkeypatch.setattr("mt2_music.collection.archive.ROWS_PER_PART", 2)
     music, output = write(tmp_path / "music", a="a"), tmp_path / "index"
