@@ -19,8 +19,9 @@ from mt2_music.feature_extraction.feature_extraction_mt2 import AudioWarning, as
 
 from .audio.files import audio_files, printable, printable_names
 from .collection.index import IndexReport, SongFile, find_songs, refresh_index
+from .collection.searchable import open_embeddings
 from .collection.similar import ALL_KEYS, similar_songs
-from .collection.tables import Embeddings, collect_embeddings, read_embeddings
+from .collection.tables import Embeddings, collect_embeddings
 from .configuration_mt2 import MT2Config
 from .feature_extraction import MT2FeatureExtractor
 from .loading import (
@@ -333,7 +334,7 @@ class MusicModel:
                     f"an index is what `mt2 index` or `mt2 embed` wrote, or songs by name, such as "
                     f"{{name: model.embed(song)}}, and no {type(others[0]).__name__}"
                 )
-            index = read_embeddings(places, names)
+            index = open_embeddings(places, names)
         if not index.source.fits(self.source):
             raise ValueError(f"the index is of {' '.join(index.source)}, the model of {' '.join(self.source)}")
         return index

@@ -17,6 +17,7 @@ from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import file_facts, file_hash, file_state
 
 from .archive import check_output, check_settings, each_file
+from .searchable import write_copy
 from .stores import Changes, IndexFile, IndexFolder, KnownSong, forget_folders, identity, only_writer, place_columns
 from .table_formats import column_names
 from .tables import make_row
@@ -293,6 +294,9 @@ def refresh_index(
                 raise advise(stop, f"what was done is in {place}; the same command goes on with the others") from None
             raise
         index.commit(plan.changes)
+        if isinstance(index, IndexFolder):
+            with index.alone():
+                write_copy(output)
     return plan.report
 
 

@@ -15,7 +15,7 @@ from .tables import Embeddings
 MIN_SONGS_TO_CENTRE = 8  # the mean of fewer says more about them than about what all music has in common
 ALL_KEYS = range(-5, 7)  # semitones: every key once
 SAME_RECORDING = 0.95  # cosine of the "mean" vectors, nothing taken off: see `similar_songs`
-ROWS_PER_BLOCK = 65_536  # of the index at once: bounds the memory beside it
+ROWS_PER_BLOCK = 16_384  # of the index at once: bounds the memory beside it
 
 
 class Statistics(NamedTuple):
@@ -36,7 +36,7 @@ def nearest(
     """Find the songs of an index that are nearest to a song, by an exact search.
 
     Args:
-        index: from `read_embeddings`.
+        index: from `open_embeddings`.
         queries: (hidden_size,); or several of one song, (queries, hidden_size), such as one for every key, of which
             the most similar counts.
         by: vector of the index to compare: "mean", "equivariant" or "contrastive".
@@ -110,7 +110,7 @@ def _similarities(index: Embeddings, queries: np.ndarray, by: str, number: int) 
     if queries.shape[1] != songs.shape[1]:
         raise ValueError(f"vectors of {queries.shape[1]} numbers do not fit an index of vectors of {songs.shape[1]}")
     if by not in index.statistics:
-        index.statistics[by] = _statistics(songs)
+        index.statistics[by] = statistics_of(songs)
     centre, lengths = index.statistics[by]
     directions = np.ascontiguousarray(_unit(queries - centre).T, np.float32)
     offsets = centre @ directions  # what the centre has of each, instead of a copy of the index without it
@@ -120,10 +120,12 @@ def _similarities(index: Embeddings, queries: np.ndarray, by: str, number: int) 
     return similarity / lengths
 
 
-def _statistics(songs: np.ndarray) -> Statistics:
+def statistics_of(songs: Any) -> Statistics:
+    """Compute what a search needs to know of vectors, (songs, hidden_size), that are an array or `StoredVectors`."""
     centre = np.zeros(songs.shape[1], np.float32)
     if len(songs) >= MIN_SONGS_TO_CENTRE:
-        centre = songs.mean(0, dtype=np.float64).astype(np.float32)
+        sums = [songs[block].sum(0, dtype=np.float64) for block in _blocks(len(songs))]
+        centre = (np.sum(sums, 0) / len(songs)).astype(np.float32)
     lengths = [np.linalg.norm(songs[block] - centre, axis=1) for block in _blocks(len(songs))]
     return Statistics(centre, np.concatenate(lengths).clip(min=1e-12))
 

@@ -25,7 +25,7 @@ from mt2_music.storage import only_process, write_text_atomic
 from . import archive
 from .archive import PART, ArchiveWriter
 from .table_formats import Row, read_columns, read_rows, write_table
-from .tables import PARTS_FILE, ROOT_COLUMNS, parts, row_places
+from .tables import PARTS_FILE, ROOT_COLUMNS, parts, remove_copies, row_places
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class IndexFolder:
 
     def known(self) -> list[KnownSong]:
         """Read what it holds; parts that are damaged are named, and their songs are unknown."""
-        with self._alone():
+        with self.alone():
             counted = parts(self.output)
             songs = [song for path in counted for song in self._songs(path, tell=True) or []]
             if counted and not (self.output / PARTS_FILE).exists():
@@ -235,7 +235,7 @@ class IndexFolder:
     def commit(self, changes: Changes) -> None:
         """Write parts for what is new or changes, and then the list of the parts that count from now on."""
         self.writer.write()
-        with self._alone():
+        with self.alone():
             new = list(self.writer.written)
             listed = [path for path in self._listed() if path not in new]
             taken = set(self._identities)
@@ -267,7 +267,8 @@ class IndexFolder:
                         path.unlink()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """Keep other shares from changing the list of parts meanwhile."""
         with only_process(self.output / LOCK, f"writes to {self.output}", SECONDS_TO_COMMIT):
             yield
 
@@ -275,6 +276,7 @@ class IndexFolder:
         return parts(self.output) if (self.output / PARTS_FILE).exists() else []
 
     def _list(self, paths: Iterable[Path]) -> None:
+        remove_copies(self.output)  # first: a part may have the name that another had when the copy was made
         write_text_atomic(self.output / PARTS_FILE, json.dumps([path.name for path in paths], indent=1))
 
     def _songs(self, path: Path, tell: bool = False) -> list[KnownSong] | None:

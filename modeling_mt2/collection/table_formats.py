@@ -37,7 +37,9 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     table = arrow.table(columns)
     with atomic_path(path) as unfinished:
         if path.suffix == ".parquet":
-            _require("pyarrow.parquet", "writing Parquet").write_table(table, unfinished)
+            plain = [name for name in columns if np.ndim(rows[0][name]) == 0]
+            # A dictionary of the numbers of vectors, which hardly repeat, would make the file half as large again.
+            _require("pyarrow.parquet", "writing Parquet").write_table(table, unfinished, use_dictionary=plain)
         else:
             _require("pyarrow.feather", "writing Arrow").write_feather(table, str(unfinished), compression="lz4")
 

@@ -12,8 +12,10 @@ file's when it was embedded.
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from .table_formats import Row, read_columns
 logger = logging.getLogger(__name__)
 
 PARTS_FILE = "parts.json"  # of an index: the parts that count, later ones before earlier ones
+COPY = "search-"  # how the name of the folder begins that `searchable.py` keeps in an index
 ROOT_COLUMNS = ("root", "root_from_index")
 
 
@@ -73,18 +76,24 @@ def parts(folder: Path) -> list[Path]:
         raise ValueError(f"{listed} is damaged: {error}; without it all Parquet files of its folder count") from error
 
 
+def remove_copies(folder: Path) -> None:
+    """Remove what `searchable.py` keeps in an index; what is being read, on Windows, may stay, and is not used."""
+    for copy in folder.glob(f"{COPY}*"):
+        shutil.rmtree(copy, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Songs with their vectors, all from one model.
 
     Args:
         files: names of the songs; of those of an index, absolute paths.
-        vectors: "mean" and each class token's, (songs, hidden_size), float32.
+        vectors: "mean" and each class token's, (songs, hidden_size), float32: arrays, or `StoredVectors`.
         source: what made them.
     """
 
-    files: list[str]
-    vectors: dict[str, np.ndarray]
+    files: Sequence[str]
+    vectors: dict[str, Any]
     source: Provenance
     # What `nearest` computes once for each vector: see there.
     statistics: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -101,13 +110,13 @@ def collect_embeddings(songs: Mapping[str, SongEmbedding]) -> Embeddings:
         raise ValueError("there are no embeddings")
     if None in sources:
         raise ValueError("the embeddings do not say which model made them: make them with MusicModel.embed")
-    source = _one_source([source for source in sources if source], "what was given")
+    source = one_source([source for source in sources if source], "what was given")
     names = next(iter(songs.values())).vectors
     vectors = {name: np.stack([song.vectors[name] for song in songs.values()]) for name in names}
     return Embeddings(list(songs), vectors, source)
 
 
-def _one_source(sources: Iterable[Provenance], place: str) -> Provenance:
+def one_source(sources: Iterable[Provenance], place: str) -> Provenance:
     """Return what made all of some embeddings."""
     kinds = {source[1:]: source for source in sources}
     if len(kinds) > 1:
@@ -168,26 +177,35 @@ def _tables(place: Path, names: Collection[str]) -> list[Embeddings]:
 
 def read_table(path: Path, names: Collection[str] = VECTORS) -> Embeddings:
     """Read the songs' vectors of one file, as `read_embeddings` does; there may be no song."""
+    places, vectors, source = read_vectors(path, names)
+    return Embeddings([file for _, file in row_places(places, path.parent)], vectors, source)
+
+
+def read_vectors(
+    path: Path, names: Collection[str] = VECTORS
+) -> tuple[dict[str, list[str]], dict[str, np.ndarray], Provenance]:
+    """Read one file as `read_table` does, but with the columns that say where the songs are, for `row_places`."""
     wanted = {"file", "error", *ROOT_COLUMNS, *Provenance._fields, *(name for name in VECTORS if name in names)}
     columns = read_columns(path, wanted)
     try:
-        files = [file for _, file in row_places(columns, path.parent)]
+        places = {name: columns[name] for name in ("file", *ROOT_COLUMNS) if name in columns}
+        number = len(places["file"])
         sources = set(zip(*(columns[name] for name in Provenance._fields), strict=True))
         vectors = {name: np.asarray(columns[name], np.float32) for name in VECTORS if name in columns}
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, or not a table of embeddings: {error}") from error
-    failed = np.array([bool(error) for error in columns.get("error", [None] * len(files))], bool)
-    empty = np.zeros(len(files), bool)
+    failed = np.array([bool(error) for error in columns.get("error", [None] * number)], bool)
+    empty = np.zeros(number, bool)
     for values in vectors.values():
         empty |= np.isnan(values.sum(1))
     if (empty & ~failed).any():
         logger.warning("%s: rows without a vector are left out: %d", path, (empty & ~failed).sum())
     left_out = empty | failed
     if left_out.any():
-        files = [file for file, out in zip(files, left_out, strict=True) if not out]
+        places = {name: list(compress(values, ~left_out)) for name, values in places.items()}
         vectors = {name: values[~left_out] for name, values in vectors.items()}
-    source = _one_source((Provenance(*row) for row in sources), str(path)) if sources else Provenance("", "", "")
-    return Embeddings(files, vectors, source)
+    source = one_source((Provenance(*row) for row in sources), str(path)) if sources else Provenance("", "", "")
+    return places, vectors, source
 
 
 def row_places(columns: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import soundfile
 
 from mt2_music import load, storage
 from mt2_music.cli import main
+from mt2_music.collection import searchable
 from mt2_music.collection.index import SongFile, find_songs, refresh_index
 from mt2_music.collection.similar import similar_songs
 from mt2_music.collection.stores import only_writer
@@ -63,9 +64,9 @@ def refresh(output: Path, *places: Path, **options):
     return report, embed.embedded
 
 
-def contents(output: Path) -> dict[str, bytes]:
+def contents(output: Path, opened=read_embeddings) -> dict[str, bytes]:
     """Return what an index says of its songs; each counts once."""
-    index = read_embeddings([output])
+    index = opened([output])
     assert len(set(map(os.path.realpath, index.files))) == len(index.files)
     return {file: vector.tobytes() for file, vector in zip(index.files, index.vectors["mean"], strict=True)}
 
@@ -109,6 +110,7 @@ def test_only_what_changed_is_embedded_again(tmp_path, name):
 @pytest.mark.parametrize("name", ["index", "index.npz"])
 def test_a_kill_at_any_moment_leaves_the_index_of_before_or_after(tmp_path, monkeypatch, name):
     monkeypatch.setattr("mt2_music.collection.archive.ROWS_PER_PART", 3)
+    monkeypatch.setattr(searchable, "ROWS_WORTH_A_COPY", 1)
     music, output = write(tmp_path / "music", **LETTERS), tmp_path / name
     refresh(output, music)
     before, start = contents(output), tmp_path / "start"
@@ -125,7 +127,7 @@ def test_a_kill_at_any_moment_leaves_the_index_of_before_or_after(tmp_path, monk
         steps += 1
         left = steps
         with monkeypatch.context() as patch:
-            for act in (os.replace, os.unlink):
+            for act in (os.replace, os.unlink, os.rename, os.mkdir):
 
                 def do(*arguments, act=act, **options):
                     nonlocal left
@@ -142,11 +144,28 @@ def test_a_kill_at_any_moment_leaves_the_index_of_before_or_after(tmp_path, monk
                 pass
         there = contents(output)
         assert there in (before, after), steps
+        assert contents(output, searchable.open_embeddings) == there, steps
         outcomes.append(there == after)
         refresh(output, music)
-        assert contents(output) == after, steps
+        assert contents(output) == contents(output, searchable.open_embeddings) == after, steps
+        assert len(list(output.glob("search-*"))) == output.is_dir()
     assert outcomes == sorted(outcomes)  # one moment at which all changes
     assert 0 < sum(outcomes) < len(outcomes)
+
+
+def test_a_copy_is_not_used_for_other_parts_of_the_same_names(tmp_path, monkeypatch):
+    """Runs that were killed left no copy, and parts whose names, and by chance their sizes, are those of before."""
+    monkeypatch.setattr(searchable, "ROWS_WORTH_A_COPY", 1)
+    monkeypatch.setattr(searchable, "_copy_name", lambda listed: "search-" + "-".join(path.stem for path in listed))
+    music, output = write(tmp_path / "music", a="a", b="b"), tmp_path / "index"
+    refresh(output, music)
+    monkeypatch.setattr("mt2_music.collection.index.write_copy", lambda folder: None)
+    before = os.listdir(output)
+    for number in range(2):
+        write(music, a=f"a {number}", b=f"b {number}")
+        refresh(output, music)
+        assert contents(output, searchable.open_embeddings) == contents(output) == wanted(music)
+    assert {*os.listdir(output)} < {*before}  # by their names alone, nothing has changed but that the copy is gone
 
 
 def test_what_a_killed_run_embedded_is_not_embedded_again(tmp_path, monkeypatch):
