@@ -13,6 +13,7 @@ import json
 import logging
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ class StoredVectors:
         block = np.empty((last - first, self.shape[1]), np.float32)
         with self._lock:
             self._file.seek(self._start + first * 4 * self.shape[1])
-            if self._file.readinto(block) != block.nbytes:
+            if self._file.readinto(block.data) != block.nbytes:
                 raise ValueError(f"{self.path} is damaged")
         return block
 
@@ -115,15 +116,15 @@ def open_embeddings(places: Iterable[str | Path], names: Collection[str] = VECTO
 
     Arguments, errors: as of `read_embeddings`.
     """
-    places = list(map(Path, places))
-    if len(places) == 1 and places[0].is_dir():
+    paths = [Path(place) for place in places]
+    if len(paths) == 1 and paths[0].is_dir():
         try:
-            return _open_copy(places[0], names)
+            return _open_copy(paths[0], names)
         except FileNotFoundError:  # the index is small, or is just being refreshed
             pass
-        except (ValueError, KeyError, OSError) as error:
-            logger.warning("%s cannot be searched where it is, and is read whole: %s", places[0], error)
-    return read_embeddings(places, names)
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            logger.warning("%s cannot be searched where it is, and is read whole: %s", paths[0], error)
+    return read_embeddings(paths, names)
 
 
 def _open_copy(folder: Path, names: Collection[str]) -> Embeddings:

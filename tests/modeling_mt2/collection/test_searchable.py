@@ -122,12 +122,17 @@ def spoil_names(index: Path) -> None:
     path.write_bytes(b"nothing")
 
 
+def spoil_statistics(index: Path) -> None:
+    (path,) = index.glob("search-*/statistics.npz")
+    path.write_bytes(b"PK\x03\x04" + path.read_bytes()[4:-40])
+
+
 def remove_statistics(index: Path) -> None:
     (path,) = index.glob("search-*/statistics.npz")
     path.unlink()
 
 
-@pytest.mark.parametrize("spoil", [exchange_part, cut, spoil_names, remove_statistics])
+@pytest.mark.parametrize("spoil", [exchange_part, cut, spoil_names, spoil_statistics, remove_statistics])
 def test_the_parts_are_what_counts(tmp_path, spoil, caplog):
     index = make_index(tmp_path)
     write_copy(index)
@@ -135,7 +140,7 @@ def test_the_parts_are_what_counts(tmp_path, spoil, caplog):
     spoil(index)
     assert answers(open_embeddings([index])) == answers(read_embeddings([index]))
     assert (answers(open_embeddings([index])) == before) == (spoil is not exchange_part)
-    assert ("is read whole" in caplog.text) == (spoil in (cut, spoil_names))
+    assert ("is read whole" in caplog.text) == (spoil in (cut, spoil_names, spoil_statistics))
 
 
 def test_a_full_disk_costs_the_copy_alone(tmp_path, monkeypatch, caplog):
