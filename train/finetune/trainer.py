@@ -143,7 +143,7 @@ def add_adapters(model: MT2PreTrainedModel, rank: int) -> Any:
     """Train low-rank adapters beside the linear layers of the encoder that are not frozen, and the head, alone.
 
     Args:
-        model: which keeps its class and its names: a checkpoint of it holds all weights, and a run goes on from it.
+        model: is changed in place and keeps its class, so a checkpoint of it holds all weights, and those of adapters.
         rank: of the adapters, above 0.
 
     Returns:
