@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+CONSTRAINTS := modeling_mt2/constraints.txt
 SOURCES := $(shell find modeling_mt2 feature_extraction train model_cards -type f -not -path '*/__pycache__/*' -not -path '*/space/*')
 
 # On more cores than two, more processes may test: `make test WORKERS=8`.
@@ -33,7 +34,7 @@ lint: .venv/package  ## style and types
 	$(BIN)/mypy
 
 bench: .venv/package  ## speed against nnAudio and a bare torch encoder
-	$(BIN)/pip install --quiet --constraint constraints.txt "nnAudio>=0.3.3"
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) "nnAudio>=0.3.3"
 	$(BIN)/python benchmarks/speed/front_end.py
 	$(BIN)/python benchmarks/speed/encoder.py
 
@@ -42,11 +43,11 @@ clean:  ## forget environment and demo
 
 # torch first and alone, so that nothing else decides which build is taken. tinysoundfont without its dependencies:
 # they are for playing aloud and do not build everywhere; without it the demo plays plain tones and says so.
-.venv/requirements: pyproject.toml constraints.txt
+.venv/requirements: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt ".[dev,synth]"
-	-$(BIN)/pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) ".[dev,synth]"
+	-$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --no-deps tinysoundfont
 	touch $@
 
 .venv/package: .venv/requirements README.md $(SOURCES)

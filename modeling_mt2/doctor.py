@@ -3,9 +3,10 @@
 import importlib
 import importlib.util
 import io
+import re
 import shutil
 import sys
-from importlib import metadata
+from importlib import metadata, resources
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,31 @@ def examine() -> list[dict[str, Any]]:
     """Try every package and every step from a sound file to a key.
 
     Returns:
-        One row for each thing tried: "name", "version" where there is one, "purpose", whether it is "required", and
-        "problem", which is None where all is well. Optional packages that are not installed are no problem.
+        One row for each thing tried: "name", "version" where there is one, "purpose", whether it is "required",
+        "tested", of packages the lowest and the newest version that the tests ran with, and "problem", which is None
+        where all is well. Optional packages that are not installed are no problem.
     """
     rows = [_try_package(name, purpose, name in REQUIRED) for name, purpose in {**REQUIRED, **OPTIONAL}.items()]
+    tested = tested_versions()
+    for row in rows:
+        row["tested"] = tested.get(DISTRIBUTIONS.get(row["name"], row["name"]))
     rows += [_try(f"{suffix} files", "reading and writing", _round_trip, suffix) for suffix in FORMATS]
     rows.append(_find_program("ffmpeg", "m4a, aac, wma and other files"))
     rows.append(_try(DEFAULT_MODEL, "the model that comes with the package", _estimate_key_of_chord))
     return rows
+
+
+def tested_versions() -> dict[str, tuple[str, str]]:
+    """Return the lowest and the newest version of each package that the tests ran with.
+
+    The lowest is what this package requires, the newest the one in `constraints.txt`. A package that is not in both
+    is left out.
+    """
+    pinned = resources.files("mt2_music").joinpath("constraints.txt").read_text(encoding="utf-8")
+    newest = dict(re.findall(r"^([\w.-]+)==([\w.]+)", pinned, re.MULTILINE))
+    allowed = (re.match(r"([\w.-]+)[^;]*>=\s*([\w.]+)", text) for text in metadata.requires("mt2-music") or ())
+    lowest = dict(found.groups() for found in allowed if found)
+    return {name: (lowest[name], newest[name]) for name in lowest if name in newest}
 
 
 def _try_package(name: str, purpose: str, required: bool) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
     for row in rows:
         state = "BROKEN" if row["problem"] else row["version"] or ("ok" if row["required"] else "-")
-        print(f"{row['name']:14} {state:10} {row['purpose']}")
+        tested = "; tested with {} to {}".format(*row["tested"]) if row.get("tested") else ""
+        print(f"{row['name']:14} {state:10} {row['purpose']}{tested}")
     for row in broken:
         print(f"\n{row['name']} {row['problem']}", file=sys.stderr)
     return int(bool(broken))

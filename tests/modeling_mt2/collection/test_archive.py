@@ -23,7 +23,7 @@ from mt2_music.collection.tables import Embeddings, make_row, read_embeddings
 from mt2_music.loading import Provenance
 from mt2_music.song.embed import SongEmbedding
 from mt2_music.storage import write_npz
-from support import RATE, pitch_fork, song
+from support import RATE, ROOT, pitch_fork, song
 
 SECOND = np.sin(np.arange(RATE) / 20).astype(np.float32)
 
@@ -504,6 +504,12 @@ def test_doctor_says_what_works_and_names_what_is_broken(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "soundfile" in told
     assert "mp3 files" in told
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pinned = (ROOT / "modeling_mt2" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for name in ("torch", "transformers", "datasets"):
+        (line,) = [line for line in told.splitlines() if line.startswith(f"{name} ")]
+        lowest, newest = line.split("; tested with ")[1].split(" to ")
+        assert re.search(rf'"{name}>={re.escape(lowest)}[",]', declared) and f"{name}=={newest}" in pinned
     (tmp_path / "torchaudio").mkdir()
     (tmp_path / "torchaudio" / "__init__.py").write_text(
         "raise OSError('libc10_cuda.so: cannot open shared object')", encoding="utf-8"
