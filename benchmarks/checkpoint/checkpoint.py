@@ -65,7 +65,8 @@ def make_model(name: str, arguments: argparse.Namespace) -> None:
     options = ["--layers", "all", "--tasks", *LAYER_TASKS, "--seeds", "0"]
     command("probing.run", "--model", model, *data, *steady, *options, "--out", layers)
     if not with_keys.exists():
-        command("key", model, with_keys, "--corpus", corpus, *cache, "--half")
+        of_keys = arguments.large_corpus if name == "mt2-small" and arguments.large_corpus else corpus
+        command("key", model, with_keys, "--corpus", of_keys, *cache, "--half")
     as_printed = ["--transpositions", DEFAULT_TRANSPOSITIONS, "--tasks", "corpus-key", "--out", keys]
     command("probing.run", "--model", with_keys, "krumhansl", *data, *as_printed)
     baselines = here.parent / "probes" / "baselines.json"
@@ -82,6 +83,9 @@ def main() -> None:
     parser.add_argument("--musicxml", type=Path, help="folder of OpenEWLD's lead sheets")
     parser.add_argument("--recordings", type=Path, help="folder of the recordings; these four only to train")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus of benchmarks/probes/baselines.sh")
+    parser.add_argument(
+        "--large_corpus", type=Path, help="the same of 40 hours, which mt2-small-key learned from (default: --corpus)"
+    )
     parser.add_argument("--philharmonia", type=Path, required=True, help="as the benchmark takes it")
     parser.add_argument("--songs", type=Path, required=True, help="recordings for the map, a folder for each album")
     parser.add_argument("--work", type=Path, default=Path("checkpoint"), help="folder of runs, scores and embeddings")
