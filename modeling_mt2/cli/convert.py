@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mt2_music.options import RELEASED_ACTIVATION, RELEASED_LAYER_NORM_EPS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `mt2 convert` takes."""
@@ -12,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, help="where the weights come from, for the card")
     parser.add_argument("--num_attention_heads", type=int, help="which a file does not say (default: of 64 numbers)")
     parser.add_argument("--num_vqt_bins", type=int, help="of the transform, if not all are used (default: all)")
-    parser.add_argument("--layer_norm_eps", type=float, default=1e-5, help="(default: %(default)s)")
-    parser.add_argument("--hidden_act", default="gelu", help="activation (default: %(default)s)")
+    parser.add_argument("--layer_norm_eps", type=float, default=RELEASED_LAYER_NORM_EPS, help="(default: %(default)s)")
+    parser.add_argument("--hidden_act", default=RELEASED_ACTIVATION, help="activation (default: %(default)s)")
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     parser.add_argument("--unchecked", action="store_true", help="also write weights whose key profile does not turn")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mt2_music import MT2Config, MT2FeatureExtractor, MT2ForPreTraining
 from mt2_music.feature_extraction.feature_extraction_mt2 import PUBLISHED_FRAMES
+from mt2_music.options import RELEASED_ACTIVATION, RELEASED_LAYER_NORM_EPS
 from mt2_music.storage import file_hash
 
 from .calibrate import calibrate_key, turning
@@ -24,7 +25,6 @@ from .folder import check_target, write_folder
 MIN_TURNING = 0.6  # random weights give about 0.1 to 0.2, a bare chroma of their front end 0.8, a trained model 1
 HEAD_SIZE = 64
 KINDS = ("weight", "bias")
-LAYER_NORM_EPS = 1e-5
 NAMES = {  # theirs to ours, of what has weight and bias
     "norm_in_stone": "mt2.embeddings.cqt_norm",
     "linear_in_stone": "mt2.embeddings.cqt_projection",
@@ -52,8 +52,8 @@ def convert(
     source: str,
     *,
     num_attention_heads: int | None = None,
-    layer_norm_eps: float = LAYER_NORM_EPS,
-    hidden_act: str = "gelu",
+    layer_norm_eps: float = RELEASED_LAYER_NORM_EPS,
+    hidden_act: str = RELEASED_ACTIVATION,
     num_vqt_bins: int | None = None,
     replace: bool = False,
     unchecked: bool = False,
@@ -92,7 +92,7 @@ def convert(
     facts = {
         "name": target.name,
         "weights_license": weights_license,
-        "training_data": source,
+        "training_data": f"Source of the weights: {source}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "converted": {"file": weights.name, "sha256": file_hash(weights), "turning": round(turns, 4)},
         "note": (
@@ -128,8 +128,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 def read_weights(
     state: dict[str, Tensor],
     num_attention_heads: int | None = None,
-    layer_norm_eps: float = LAYER_NORM_EPS,
-    hidden_act: str = "gelu",
+    layer_norm_eps: float = RELEASED_LAYER_NORM_EPS,
+    hidden_act: str = RELEASED_ACTIVATION,
     num_vqt_bins: int | None = None,
 ) -> tuple[MT2ForPreTraining, MT2FeatureExtractor]:
     """Make a model and its front end of the released state dict.
@@ -168,12 +168,13 @@ def read_weights(
         problems.append(f"one table of positions is expected, not {', '.join(positions)}")
     if problems:
         raise ValueError("these are not the weights of MT2 as they are known: " + "; ".join(problems))
-    hidden_size, (num_bins, num_bands) = len(state["cls_stone"]), _sizes(state, "norm_in_stone", "norm_in_contrastive")
+    hidden_size = state["cls_stone"].numel()
+    num_bins, num_bands = (len(state[f"{norm}.weight"]) for norm in ("norm_in_stone", "norm_in_contrastive"))
     config = MT2Config.paper(
         hidden_size=hidden_size,
         num_hidden_layers=len(layers),
         num_attention_heads=num_attention_heads or max(1, hidden_size // HEAD_SIZE),
-        intermediate_size=_sizes(state, "backbone.blocks.0.mlp.fc1")[0],
+        intermediate_size=len(state["backbone.blocks.0.mlp.fc1.weight"]),
         hidden_act=hidden_act,
         layer_norm_eps=layer_norm_eps,
         qkv_bias=qkv_bias,
@@ -194,7 +195,8 @@ def read_weights(
     )
     _check_constants(constants, extractor)
     ours = {new: state[old] for old, new in renamed.items()}
-    ours["mt2.embeddings.position_embeddings"] = state[positions[0]].reshape(1, -1, hidden_size)
+    table = state[positions[0]]
+    ours["mt2.embeddings.position_embeddings"] = table[None] if table.ndim == 2 else table
     for name in qkv:
         layer, kind = name.split(".")[2], name.rpartition(".")[2]
         split = split_qkv(state[name], config.num_attention_heads)
@@ -209,10 +211,6 @@ def read_weights(
     except RuntimeError as error:
         raise ValueError(f"sizes of the weights do not fit together: {error}") from error
     return model, extractor
-
-
-def _sizes(state: dict[str, Tensor], *modules: str) -> list[int]:
-    return [len(state[f"{module}.weight"]) for module in modules]
 
 
 def split_qkv(joined: Tensor, num_heads: int) -> dict[str, Tensor]:

@@ -64,6 +64,13 @@ def test_a_converted_model_says_what_the_published_one_does(random):
     assert torch.allclose(got.last_hidden_state, tokens[:, 2:], rtol=0, atol=1e-4)
     assert torch.allclose(got.key_signature_profile, profile, rtol=0, atol=1e-4)
     assert torch.equal(got.projection, got.contrastive_embeds)
+    # Of the last layer, what is left after octave pooling counts; and attention may have no bias.
+    bare = {name: None for name in random.state_dict() if name.endswith("qkv.bias")}
+    wide = torch.randn(96, 128)
+    other, _ = read_weights(changed(random.state_dict(), linear_out_stone__weight=wide, **bare))
+    pooled = (tokens[:, 0] @ wide.T).view(4, 8, 12).mean(1) + other.key_head.linear.bias.view(7, 12).mean(0)
+    assert torch.allclose(other.key_head(tokens[:, 0]), pooled, rtol=0, atol=1e-4)
+    assert other.mt2.layers[0].attention.q_proj.bias is None
     # The usual layout, (qkv h e), is another model.
     joined = random.state_dict()["backbone.blocks.0.attn.qkv.weight"]
     with torch.no_grad():
