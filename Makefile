@@ -34,7 +34,6 @@ lint: .venv/package  ## style and types
 	$(BIN)/mypy
 
 bench: .venv/package  ## speed against nnAudio and a bare torch encoder
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) "nnAudio>=0.3.3"
 	$(BIN)/python benchmarks/speed/front_end.py
 	$(BIN)/python benchmarks/speed/encoder.py
 

@@ -175,6 +175,8 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
     model_class = published if published in CLASSIFIERS else MT2Model
     loaded = load_model(model_class, model).float()
     extractor = load_extractor(model)
+    if input == "waveform" and extractor.front_end != "local":
+        raise ValueError(f"the {extractor.front_end} front end has no ONNX graph: export the encoder, input features")
     metadata = {
         "model": Path(model).name,
         "input": input,

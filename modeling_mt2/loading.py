@@ -218,6 +218,10 @@ NOT_IN_EMBEDDINGS = (
 )
 
 
+# Settings of feature extractors that came later: at their defaults they change nothing for embeddings made before.
+LATER_SETTINGS = ("front_end", "num_vqt_bins")
+
+
 def provenance(name: str | Path, model: MT2PreTrainedModel, extractor: MT2FeatureExtractor) -> Provenance:
     """Tell where embeddings come from.
 
@@ -227,7 +231,9 @@ def provenance(name: str | Path, model: MT2PreTrainedModel, extractor: MT2Featur
         extractor: loaded from there.
     """
     known = inspect.signature(MT2FeatureExtractor.__init__).parameters
-    front_end = _short_hash({key: value for key, value in extractor.to_dict().items() if key in known})
+    later = [(setting, known[setting].default) for setting in LATER_SETTINGS]
+    chosen = [pair for pair in extractor.to_dict().items() if pair[0] in known and pair not in later]
+    front_end = _short_hash(dict(chosen))
     place = Path(find_model(name))
     folder = place if place.is_dir() else _downloaded(str(name), model)
     weights = [content_hash(path) for path in sorted(folder.resolve().glob("*.safetensors"))]

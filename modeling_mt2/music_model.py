@@ -33,7 +33,7 @@ from .loading import (
     provenance,
 )
 from .modeling_mt2 import WINDOWS_PER_CHUNK, MT2Model, MT2PreTrainedModel
-from .options import DEFAULT_MODEL, DEFAULT_TRANSPOSITIONS, NUM_SIMILAR, VECTORS
+from .options import DEFAULT_MODEL, NUM_SIMILAR, VECTORS
 from .song.analysis import SongAnalysis, analyse_song, check_analyses
 from .song.embed import SONG_ERRORS, SongEmbedding, embed_audio, reason_of, whole_number
 from .song.keys import check_names_keys, song_key
@@ -162,7 +162,7 @@ class MusicModel:
         self,
         audio: Any,
         sampling_rate: int | None = None,
-        transpositions: int = DEFAULT_TRANSPOSITIONS,
+        transpositions: int | None = None,
         always: bool = False,
     ) -> Any:
         """Name the key of a song, or of many.
@@ -174,7 +174,8 @@ class MusicModel:
         Args:
             audio: one song, a list, or a folder.
             sampling_rate: of samples, in hertz; files know theirs.
-            transpositions: semitones up and down to average over: more are steadier, and slower.
+            transpositions: semitones up and down to average over: more are steadier, and slower; 1 if not given, and 0
+                for a model without room to transpose.
             always: name the likeliest key of a song that has none, too.
 
         Returns:
@@ -185,7 +186,8 @@ class MusicModel:
             FileNotFoundError: a path that does not exist, or a folder without audio.
         """
         check_names_keys(self.model)
-        whole_number("transpositions", transpositions)
+        if transpositions is not None:
+            whole_number("transpositions", transpositions)
         name_key = partial(song_key, self.model, self.extractor, transpositions=transpositions, always=always)
         return self._each(name_key, audio, sampling_rate)
 

@@ -11,6 +11,9 @@ DEFAULT_TRANSPOSITIONS = 1
 
 NUM_SIMILAR = 10  # songs that are returned
 
+# What the weights that the authors of MT2 released do not say of themselves, as it is usual.
+RELEASED_LAYER_NORM_EPS, RELEASED_ACTIVATION = 1e-5, "gelu"
+
 ONNX_INPUTS = ("waveform", "features")
 
 PICTURE_SUFFIX = ".png"

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "embed": ("write embeddings of songs to a file or a folder", "*"),
     "index": ("make an index that `mt2 similar` searches, or bring it up to date", "*"),
     "similar": ("find the songs of an index that are most similar to a song", "+"),
+    "convert": ("turn the weights that the authors of MT2 released into a model", None),
     "export": ("write a model to an ONNX file", None),
     "doctor": ("check what is installed and what does not work", None),
 }

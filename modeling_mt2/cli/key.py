@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--transpositions",
         type=int,
-        default=DEFAULT_TRANSPOSITIONS,
-        help="semitones up and down to average over: more are steadier, and slower (default: %(default)s)",
+        help="semitones up and down to average over: more are steadier, and slower (default: "
+        f"{DEFAULT_TRANSPOSITIONS}, if the model has room)",
     )
     parser.add_argument("--always", action="store_true", help="name the likeliest key of a song without a key, too")
     parser.add_argument("--over_time", "--over-time", action="store_true", help="the keys of songs that change theirs")

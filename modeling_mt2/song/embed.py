@@ -287,7 +287,8 @@ def stream_features(
     """
     hop = extractor.hop_length
     lowest = cqt_kernels(extractor.sampling_rate, extractor.cqt_fmin_hz, 1, extractor.bins_per_octave, hop)
-    context = max(len(lowest) // 2, -(-extractor.n_fft // hop))  # frames that a sample reaches
+    together = extractor.frames_at_once
+    context = max(len(lowest) // 2, -(-extractor.n_fft // hop)) if together == 1 else 0  # frames that a sample reaches
     kept = np.zeros(0, np.float32)
     first = done = 0  # frames: where `kept` begins, and how many are computed
 
@@ -299,7 +300,7 @@ def stream_features(
 
     for block in blocks:
         kept = np.concatenate([kept, block])
-        ready = first + len(kept) // hop - context
+        ready = (first + len(kept) // hop - context) // together * together
         if ready > done:
             yield compute(ready)
             done = ready
@@ -364,12 +365,12 @@ class WindowWeights:
 
     def add(self, windows: Tensor, mask: Tensor) -> None:
         """Take windows that follow, (W, T, input_size), and where they are not padded, (W, T)."""
-        levels = frame_levels(windows, self.config).float().masked_fill(~mask, -1.0).cpu()  # no frame lies below 0
-        self._levels.add(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-1.0))
+        levels = frame_levels(windows, self.config).float().masked_fill(~mask, -torch.inf).cpu()
+        self._levels.add(nn.functional.pad(levels, (0, self.config.max_frames - levels.shape[1]), value=-torch.inf))
 
     def _sounding(self) -> tuple[Tensor, Tensor]:
         levels = self._levels.values
-        mask = levels >= 0
+        mask = levels > -torch.inf
         return sounding_frames(levels.flatten()[None], self.config, mask.flatten()[None]).view_as(mask), mask
 
     def weights(self) -> tuple[Tensor, float]:

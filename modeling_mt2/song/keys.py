@@ -357,14 +357,17 @@ def song_key(
     extractor: MT2FeatureExtractor,
     audio: Any,
     sampling_rate: int | None = None,
-    transpositions: int = DEFAULT_TRANSPOSITIONS,
+    transpositions: int | None = None,
     always: bool = False,
 ) -> KeyEstimate:
     """Name the key of one song with what the model has: its layer of 24 keys, or its key signature profile.
 
-    Args, Raises: as of `classify_key` and `estimate_key`.
+    Args, Raises: as of `classify_key` and `estimate_key`; transpositions are `DEFAULT_TRANSPOSITIONS` if not given, or
+        as many as the model has room for.
     """
     check_names_keys(model)
+    if transpositions is None:
+        transpositions = min(DEFAULT_TRANSPOSITIONS, model.config.num_transposition_bins // 2)
     if isinstance(model, MT2ForAudioClassification):
         return classify_key(model, extractor, audio, sampling_rate, transpositions, always)
     assert isinstance(model, MT2ForPreTraining)

@@ -139,7 +139,8 @@ def cqt_magnitudes(cqt: Tensor, extractor: MT2FeatureExtractor) -> Tensor:
     """Return the magnitudes that the front end made constant-Q values of, any shape."""
     if extractor.cqt_scale == "power":
         return cqt.clamp(min=0) ** (1 / extractor.cqt_power)
-    return 10 ** (4 * (cqt - 1))  # 1 + dB / 80
+    # 1 + dB / 80; the published front end takes 10 log10 of the magnitude, ours of its square.
+    return 10 ** ((8 if extractor.front_end == "published" else 4) * (cqt - 1))
 
 
 def sum_octaves(magnitude: Tensor, extractor: MT2FeatureExtractor) -> Tensor:

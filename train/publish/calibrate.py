@@ -1,4 +1,4 @@
-"""Find out which index of a trained profile is which key: the loss leaves the rotation open."""
+"""Find out which index of a trained profile is which key, which the loss leaves open, and whether it turns at all."""
 
 import json
 import math
@@ -23,6 +23,7 @@ from mt2_music.train.synth.rows import GENERATED
 
 PIECE_SECONDS = 12.0
 PIECES_PER_KEY = 4  # of a corpus
+PIECES_TO_TURN, TURNED_SECONDS = 3, 7.0
 
 
 @torch.no_grad()
@@ -46,13 +47,49 @@ def calibrate_key(model: MT2ForPreTraining, extractor: MT2FeatureExtractor, corp
     Raises:
         FileNotFoundError, ValueError: there is no such corpus, or no composed piece with a key in it.
     """
-    total = torch.zeros(2)
     pieces = _composed_pieces(extractor.to_json_string()) if corpus is None else _rendered_pieces(extractor, corpus)
+    total = torch.zeros(2)
     for piece_signature, features in pieces:
         total += profile_phase(mean_profile(model, features).roll(-piece_signature))
     fifths = math.atan2(total[1], total[0]) / (2 * math.pi) * 12 % 12
     model.config.key_calibration = round(fifths, 4) % 12
     return model.config.key_calibration
+
+
+@torch.no_grad()
+def turning(model: MT2ForPreTraining, extractor: MT2FeatureExtractor) -> float:
+    """Measure how well the profile turns when music is transposed; its rotation and the key do not matter.
+
+    A few pieces are played in all twelve transpositions. The phase of each profile is turned back by as much, which
+    leaves one phase for all twelve if the model is equivariant.
+
+    Returns:
+        Length of the mean of these phases as points of the unit circle, averaged over the pieces: 1 if they turn
+        exactly, about 0.3 if they are random, and 0 if they stay where they are.
+    """
+    lengths = []
+    for transposed in _transposed_pieces(extractor.sampling_rate):
+        phases = []
+        for shift, audio in transposed.items():
+            profile = mean_profile(model, extractor.extract(audio[None])[0])
+            phases.append(torch.nn.functional.normalize(profile_phase(profile.roll(-shift)), dim=0))
+        lengths.append(float(torch.stack(phases).mean(0).norm()))
+    return sum(lengths) / len(lengths)
+
+
+@lru_cache(maxsize=1)
+def _transposed_pieces(sampling_rate: int) -> list[dict[int, Tensor]]:
+    """Return a few pieces, each by transposition in semitones, (samples,)."""
+    pieces = []
+    for seed in range(PIECES_TO_TURN):
+        score = compose(np.random.default_rng(seed), TURNED_SECONDS, 0, ("major", "minor")[seed % 2])
+        score = score.excerpt(0, TURNED_SECONDS)
+        played = {
+            shift: play_additive(score.transposed(shift), np.random.default_rng(seed), sampling_rate)
+            for shift in range(-6, 6)
+        }
+        pieces.append({shift: torch.from_numpy(audio) for shift, audio in played.items()})
+    return pieces
 
 
 def _rendered_pieces(extractor: MT2FeatureExtractor, corpus: Path) -> Iterator[tuple[int, Tensor]]:

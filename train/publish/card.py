@@ -27,6 +27,13 @@ FRAME_SCORES = {
 }
 READOUT_NAMES = {"zero-shot": "profile, no training", "frames": "frame tokens", "mean": "mean of the class tokens"}
 UNKNOWN = "No benchmark has been run on this model. Judge it on your own music before you rely on it."
+TRAINED = (
+    "`training.json` holds all settings of the training run and `results.json` all scores. The commands are in the\n"
+    "package mt2-music: those that train in `docs/training.md`, those that measure in `docs/measuring.md`."
+)
+CONVERTED = (
+    "`mt2 convert`, of the package mt2-music, turned the file `{file}` into this folder. Its SHA-256:\n`{sha256}`."
+)
 CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
 PICTURES = {
     "bars.png": "Scores on the test split, by readout, with ablations and baselines",
@@ -104,6 +111,7 @@ def fill_card(folder: Path) -> str:
         results=_results(title, rows),
         mistakes=_mistakes(folder),
         pictures=_pictures(folder),
+        reproduce=CONVERTED.format_map(facts["converted"]) if "converted" in facts else TRAINED,
         version=facts.get("package_version", ""),
         pieces=facts.get("pieces", "the training pieces of a rendered corpus"),
         frame_scores=_frame_scores(facts.get("frame_scores", {})),
