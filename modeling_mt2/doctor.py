@@ -72,7 +72,7 @@ def tested_versions() -> dict[str, tuple[str, str]]:
     pinned = resources.files("mt2_music").joinpath("constraints.txt").read_text(encoding="utf-8")
     newest = dict(re.findall(r"^([\w.-]+)==([\w.]+)", pinned, re.MULTILINE))
     allowed = (re.match(r"([\w.-]+)[^;]*>=\s*([\w.]+)", text) for text in metadata.requires("mt2-music") or ())
-    lowest = dict(found.groups() for found in allowed if found)
+    lowest = {found[1]: found[2] for found in allowed if found}
     return {name: (lowest[name], newest[name]) for name in lowest if name in newest}
 
 

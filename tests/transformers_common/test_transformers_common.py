@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support import python
 
 ADAPTER = Path(__file__).with_name("adapter.py")
 FETCH = ["--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--disable-pip-version-check"]
+FETCH += ["--retries", "1"]
 
 
 @pytest.fixture
@@ -27,13 +29,13 @@ def source(request, tmp_path):
     name = f"transformers-{version}"
     archive = Path(request.config.cache.mkdir("transformers"), f"{name}.tar.gz")
     if not archive.exists():
-        partial = archive.parent / "partial"
-        command = [sys.executable, "-m", "pip", "download", *FETCH, "--retries", "1", "--dest", partial]
-        result = subprocess.run([*command, f"transformers=={version}"], capture_output=True, text=True)
-        if result.returncode:
-            reason = (result.stderr or result.stdout).strip().rpartition("\n")[2]
-            pytest.skip(f"the source distribution of transformers {version} was not fetched: {reason}")
-        os.replace(partial / archive.name, archive)
+        with tempfile.TemporaryDirectory(dir=archive.parent) as partial:  # so that the archive is whole or not there
+            command = [sys.executable, "-m", "pip", "download", *FETCH, "--dest", partial, f"transformers=={version}"]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                reason = (result.stderr or result.stdout).strip().rpartition("\n")[2]
+                pytest.skip(f"the source distribution of transformers {version} was not fetched: {reason}")
+            os.replace(Path(partial, archive.name), archive)
     with tarfile.open(archive) as stored:
         members = [member for member in stored if re.fullmatch(rf"{re.escape(name)}/tests/\w+\.py", member.name)]
         if not members:
