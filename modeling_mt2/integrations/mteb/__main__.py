@@ -13,12 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mteb
-
 from mt2_music.audio.datasets import decoding_without_torchcodec
 from mt2_music.interrupts import command
-
-from .encoder import READOUTS, MT2Encoder
 
 BENCHMARK = "MAEB(v1, audio-only)"
 
@@ -45,15 +41,21 @@ def main(argv: list[str] | None = None) -> int:
         help="folder with a copy of a task's data set, or with other sounds of its form; the scores say so",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of scores; what is missing is added")
-    parser.add_argument("--readout", choices=READOUTS, default="mean", help="which vector (default: %(default)s)")
+    parser.add_argument(
+        "--readout", default="mean", help="mean, equivariant, contrastive, or both of these (default: %(default)s)"
+    )
     parser.add_argument("--device", help="cpu, cuda, mps (default: a GPU where there is one)")
     arguments = parser.parse_args(argv)
     logging.getLogger("mteb.evaluate").setLevel(logging.CRITICAL)  # what it says of tasks that fail is printed below
     try:
+        from . import MT2Encoder
+
         tasks = choose_tasks(arguments.tasks, arguments.data)
         encoder = MT2Encoder(arguments.model, device=arguments.device, readout=arguments.readout)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
+    import mteb
+
     cache = mteb.ResultCache(arguments.output)
     failures = 0
     for task in tasks:
@@ -90,6 +92,8 @@ def choose_tasks(names: list[str] | None, places: list[str]) -> list[Any]:
         ValueError: there is no such task, or it takes more than audio; or a place is of none of the tasks.
         FileNotFoundError: a folder is missing.
     """
+    import mteb
+
     known = mteb.get_benchmark(BENCHMARK).tasks if names is None else None
     try:
         tasks = list(known or mteb.get_tasks(tasks=names))

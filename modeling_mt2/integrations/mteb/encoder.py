@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ScoringFunction
 from tqdm.auto import tqdm
 
 from mt2_music.audio.datasets import audio_column
 from mt2_music.loading import list_models
 from mt2_music.music_model import MusicModel, load
-from mt2_music.options import VECTORS
 from mt2_music.song.embed import SONG_ERRORS, SongEmbedding, embed_audio, reason_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mteb.types import BatchedInput, PromptType
     from torch.utils.data import DataLoader
 
-READOUTS = (*VECTORS, "both")  # vectors of a clip; "both" are its class tokens, one after the other
 ORGANISATION = "mt2-music"  # MTEB's names have one; models that are not on the Hub have none
 
 
@@ -35,13 +34,15 @@ class MT2Encoder(AbsEncoder):
         revision: that the model must have; None for whichever it has. Of a Hub model it is the commit, of others it
             is a hash of weights and settings.
         device: where to compute, such as "cpu" or "cuda" (default: a GPU where there is one).
-        readout: which vector, of `READOUTS`.
+        readout: which vector: "mean", "equivariant", "contrastive", or "both" of these, one after the other.
         **kwargs: what MTEB passes to encoders of other kinds; ignored.
 
     Raises:
         ValueError: the model has no such readout, or another revision.
         OSError: nothing is there.
     """
+
+    mteb_model_meta: ModelMeta
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ def describe(model: MusicModel, readout: str) -> ModelMeta:
         public_training_data=None,
         framework=["PyTorch", "Transformers", "safetensors"],
         reference=f"https://huggingface.co/{model.name}" if "/" in model.name else None,
-        similarity_fn_name="cosine",
+        similarity_fn_name=ScoringFunction.COSINE,
         use_instructions=False,
         training_datasets=set() if model.name in list_models() else None,  # ours saw no data set of MTEB
         modalities=["audio"],

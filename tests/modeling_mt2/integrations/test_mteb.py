@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from functools import cache
 
 import numpy as np
@@ -211,3 +212,17 @@ def test_what_cannot_be_used_is_named(encoder, tmp_path, capsys):
             main([*wrong, "--output", str(tmp_path / "scores")])
         assert message in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()
+
+
+def test_without_mteb_one_sentence_says_so(monkeypatch, capsys):
+    """`--help` does without."""
+    monkeypatch.delitem(sys.modules, "mt2_music.integrations.mteb.encoder")
+    monkeypatch.setitem(sys.modules, "mteb.models", None)
+    for words, code, said in (
+        (["--help"], 0, "usage:"),
+        (["--output", "scores"], 2, "needs Python 3.11 and the package"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        told = capsys.readouterr()
+        assert stop.value.code == code and said in told.out + told.err
