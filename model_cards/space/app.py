@@ -37,7 +37,7 @@ FILES = {"Keys": ".key.lab", "Chords": ".chords.lab", "Beats": ".beats.txt", "Ev
 
 INTRODUCTION = """# Music analysis with MT2
 
-MT2 is a small transformer that was pre-trained without labels of keys, chords and beats. It estimates the keys, chords and beats of a song. It
+MT2 is a small transformer that was pre-trained without labels of keys, chords and beats. It estimates those of a song. It
 also shows which moments of the song are alike, and finds similar songs. It reads wav, flac, ogg, mp3."""
 ABOUT_TIME_LINE = """**Time line.** Play the song, or click to go to a moment. Long beats are the first of a bar. The
 chroma below them shows how strong each pitch class is. Point at a chord to see its seventh, and how sure its triad
