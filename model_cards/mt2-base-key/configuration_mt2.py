@@ -57,8 +57,9 @@ class MT2Config(PreTrainedConfig):
     contrastive_deviation: bool = False  # ours: this token also starts from the deviation of its branch over time
     # Outputs of heads that only pre-training has, 0 for none; ours, see mt2_music.train.pretrain.losses.
     frame_projection_size: int = 0
-    tempo_projection_size: int = 0
+    num_tempo_classes: int = 0
     num_cepstral_coefficients: int = 0
+    num_spectrum_bins: int = 0
 
     chroma_init: bool = True  # ours: the untrained profile is a chroma; see MT2PreTrainedModel._init_weights
     center_profile: bool = True  # S-KEY: batch normalisation of the pooled logits, so no constant profile survives
@@ -113,7 +114,8 @@ class MT2Config(PreTrainedConfig):
         if not tokens or tokens != tuple(name for name in CLASS_TOKENS if name in tokens):
             raise ValueError(f"class_tokens must be one or both of {CLASS_TOKENS}, in that order, got {tokens}")
         for name in (
-            "frame_projection_size", "tempo_projection_size", "num_cepstral_coefficients", "num_context_layers"
+            "frame_projection_size", "num_tempo_classes", "num_cepstral_coefficients", "num_spectrum_bins",
+            "num_context_layers",
         ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -145,7 +147,7 @@ class MT2Config(PreTrainedConfig):
     def paper(cls, **kwargs: Any) -> "MT2Config":
         """Return the architecture as published: ordinary initialisation, plain softmax, every frame counts.
 
-        Give the feature extractor `cqt_scale="decibel"` with it.
+        Give the feature extractor `cqt_scale="decibel"` with it; `front_end="published"` is for published weights.
         """
         published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0}
         return cls(**{**published, "silence_range": None, "mel_level": None, **kwargs})

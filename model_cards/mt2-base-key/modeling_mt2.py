@@ -61,8 +61,9 @@ class MT2ForPreTrainingOutput(MT2ModelOutput):
             semitone above index i - 1; which key index 0 is, training leaves open (`config.key_calibration`).
         projection: projected contrastive token, (B, projection_size); None without a contrastive token.
         frame_projection: projected frame tokens, (B, T, frame_projection_size); None without that head.
-        tempo_projection: projection of the first class token, (B, tempo_projection_size), or None.
+        tempo_logits: of classes of tempo, from the first class token, (B, num_tempo_classes), or None.
         cepstrum: cepstral statistics read off the contrastive token, (B, 2 * num_cepstral_coefficients), or None.
+        spectrum: mean spectrum read off the equivariant token, (B, num_spectrum_bins), or None.
         loss: of pairs of windows; None otherwise.
     """
 
@@ -71,8 +72,9 @@ class MT2ForPreTrainingOutput(MT2ModelOutput):
     key_signature_profile: Tensor | None = None
     projection: Tensor | None = None
     frame_projection: Tensor | None = None
-    tempo_projection: Tensor | None = None
+    tempo_logits: Tensor | None = None
     cepstrum: Tensor | None = None
+    spectrum: Tensor | None = None
 
 
 class MT2ChromaLinear(nn.Linear):
@@ -287,7 +289,9 @@ class MT2PreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _input_embed_layer = "cqt_projection"
     # A checkpoint of one head is a good start for another; its own head is no error then.
-    _keys_to_ignore_on_load_unexpected = [r"^(key|projection|frame|tempo|cepstrum|analysis)_head\.|^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(key|projection|frame|tempo|cepstrum|spectrum|analysis)_head\.|^classifier\."
+    ]
 
     def freeze_feature_encoder(self) -> None:
         """Keep what turns spectrogram frames into tokens, `MT2Embeddings`, from being trained."""
@@ -709,12 +713,14 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         self.mt2 = MT2Model(config)
         if "equivariant" in config.class_tokens:
             self.key_head = MT2KeyHead(config)
+            if config.num_spectrum_bins:
+                self.spectrum_head = nn.Linear(config.hidden_size, config.num_spectrum_bins)
         if "contrastive" in config.class_tokens:
             self.projection_head = _mlp(config.hidden_size, config.projection_size, config.projection_layers, nn.ReLU)
             if config.num_cepstral_coefficients:
                 self.cepstrum_head = nn.Linear(config.hidden_size, 2 * config.num_cepstral_coefficients)
-        if config.tempo_projection_size:
-            self.tempo_head = _mlp(config.hidden_size, config.tempo_projection_size, 2, nn.GELU)
+        if config.num_tempo_classes:
+            self.tempo_head = nn.Linear(config.hidden_size, config.num_tempo_classes)
         if config.frame_projection_size:
             self.frame_head = _mlp(config.hidden_size, config.frame_projection_size, 2, nn.GELU)
         self.post_init()
@@ -752,13 +758,15 @@ class MT2ForPreTraining(MT2PreTrainedModel):
         if encoded.equivariant_embeds is not None:
             heads["key_logits"] = self.key_head(encoded.equivariant_embeds)
             heads["key_signature_profile"] = self.key_head.profile(heads["key_logits"])
+            if self.config.num_spectrum_bins:
+                heads["spectrum"] = self.spectrum_head(encoded.equivariant_embeds)
         if encoded.contrastive_embeds is not None:
             heads["projection"] = self.projection_head(encoded.contrastive_embeds)
             if self.config.num_cepstral_coefficients:
                 heads["cepstrum"] = self.cepstrum_head(encoded.contrastive_embeds)
-        if self.config.tempo_projection_size:  # what is played, not how it sounds
+        if self.config.num_tempo_classes:  # what is played, not how it sounds
             first = encoded.contrastive_embeds if encoded.equivariant_embeds is None else encoded.equivariant_embeds
-            heads["tempo_projection"] = self.tempo_head(first)
+            heads["tempo_logits"] = self.tempo_head(first)
         if self.config.frame_projection_size:
             heads["frame_projection"] = self.frame_head(encoded.last_hidden_state)
         return MT2ForPreTrainingOutput(**encoded, **heads)

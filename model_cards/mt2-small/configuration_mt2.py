@@ -147,7 +147,7 @@ class MT2Config(PreTrainedConfig):
     def paper(cls, **kwargs: Any) -> "MT2Config":
         """Return the architecture as published: ordinary initialisation, plain softmax, every frame counts.
 
-        Give the feature extractor `cqt_scale="decibel"` with it.
+        Give the feature extractor `cqt_scale="decibel"` with it; `front_end="published"` is for published weights.
         """
         published = {"chroma_init": False, "center_profile": False, "profile_gain": 1.0}
         return cls(**{**published, "silence_range": None, "mel_level": None, **kwargs})

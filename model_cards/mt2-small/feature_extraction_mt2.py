@@ -2,9 +2,10 @@
 
 Frame t is centred on sample `hop_length * t` and sees its own analysis windows, with zeros beyond the edges, and
 nothing else: no per-clip maximum, mean or reflection. So a clip alone, in a padded batch, or inside a longer song
-gives the same frames.
+gives the same frames. The front end of the published weights, which depends on all four seconds around a frame, is
+there for these weights alone: `front_end="published"`.
 
-Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands.
+Shapes: B clips, N samples, T frames, K constant-Q bins, M mel bands, W windows of PUBLISHED_FRAMES.
 """
 
 import importlib
@@ -28,6 +29,10 @@ RATES = (100, 1_000_000)  # hertz; at others nothing was ever recorded that one 
 MAX_PATH_BYTES = 4096  # longer is no path, and shorter no sound file that is worth a word
 FRAMES_PER_CHUNK = 8192  # bounds the memory of the front end at about 150 MB whatever the length
 FRAMES_PER_CHUNK_ON_GPU = 65536  # there small chunks cost more than their arithmetic
+
+FRONT_ENDS = ("local", "published")
+PUBLISHED_FRAMES = 126  # of 64,000 samples, which are computed together
+PUBLISHED_CQT_RANGE, PUBLISHED_MEL_RANGE = 80.0, 100.0  # dB below the maximum of a window
 
 _IMPORTED_IN = os.getpid()
 
@@ -259,8 +264,38 @@ def cqt_kernels(
     return blocks
 
 
-def mel_filters(sampling_rate: int, n_fft: int, num_bands: int, fmin_hz: float, fmax_hz: float) -> Tensor:
-    """Triangular filters of equal area on Slaney's mel scale, (n_fft // 2 + 1, num_bands).
+def octave_kernels(sampling_rate: int, fmin_hz: float, num_bins: int, bins_per_octave: int) -> list[Tensor]:
+    """Hann-windowed complex tones of one octave, for a constant-Q transform that halves the rate for every octave.
+
+    Returns:
+        Kernels of the highest octave, which serve all octaves, real then imaginary parts: (2 * bins_per_octave, 1,
+        samples); the low-pass that comes before the rate is halved, (1, 1, 256); and the factor on every bin, (K, 1).
+
+    Source: Schoerkhuber & Klapuri 2010, with the rounding of lengths and the filter of nnAudio 0.3's `VQT` with gamma
+    0, which the published weights were trained behind.
+    """
+    frequencies = fmin_hz * 2.0 ** (np.arange(num_bins) / bins_per_octave)
+    lengths = np.ceil(sampling_rate / frequencies / (2 ** (1 / bins_per_octave) - 1))
+    size = 2 ** int(np.ceil(np.log2(lengths[-bins_per_octave])))
+    kernels = np.zeros((bins_per_octave, size), complex)
+    for kernel, frequency, length in zip(
+        kernels, frequencies[-bins_per_octave:], lengths[-bins_per_octave:], strict=True
+    ):
+        window = 1 - np.cos(2 * np.pi * np.arange(length) / length)
+        offsets = np.arange(int(length)) - (int(length) + 1) // 2
+        tone = window / window.sum() * np.exp(2j * np.pi * frequency * offsets / sampling_rate)
+        kernel[size // 2 + offsets] = tone
+    grid = np.linspace(0, 1, 257)  # up to half the rate
+    gain = np.interp(grid, [0, 0.5 / 1.001, 0.5 * 1.001, 1], [1, 1, 0, 0])
+    low_pass = np.fft.irfft(gain * np.exp(-0.5j * 255 * np.pi * grid))[:256] * np.hamming(256)
+    parts = (np.concatenate([kernels.real, kernels.imag])[:, None], low_pass[None, None], np.sqrt(lengths)[:, None])
+    return [torch.from_numpy(part).float() for part in parts]
+
+
+def mel_filters(
+    sampling_rate: int, n_fft: int, num_bands: int, fmin_hz: float, fmax_hz: float, equal_area: bool = True
+) -> Tensor:
+    """Triangular filters on Slaney's mel scale, of equal area or of equal height, (n_fft // 2 + 1, num_bands).
 
     Source: Slaney, Auditory Toolbox, 1998: 3 mel per 200 Hz up to 1 kHz, then 27 mel per factor of 6.4.
     """
@@ -275,7 +310,7 @@ def mel_filters(sampling_rate: int, n_fft: int, num_bands: int, fmin_hz: float, 
     bins_hz = np.linspace(0, sampling_rate / 2, n_fft // 2 + 1)[:, None]
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     triangles = np.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre)).clip(min=0)
-    return torch.from_numpy(triangles * 2 / (high - low)).float()
+    return torch.from_numpy(triangles * 2 / (high - low) if equal_area else triangles).float()
 
 
 class MT2FeatureExtractor(SequenceFeatureExtractor):
@@ -291,15 +326,25 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         cqt_power: exponent of the magnitude. A chroma of decibels carries almost no key.
         num_mel_bins: mel bands.
         n_fft: samples in the window of the mel spectrogram.
-        mel_fmin_hz, mel_fmax_hz: lower edge of the lowest and upper edge of the highest band.
+        mel_fmin_hz, mel_fmax_hz: lower edge of the lowest and upper edge of the highest band; by default up to 8000
+            Hz, and up to 11025 Hz in the published front end, whose highest bands are empty.
         mel_floor_db, mel_range_db: power in dB that becomes 0, and the dB from there to 1. An absolute floor.
+        front_end: "local" as above; "published" as the authors of MT2 compute the input of their weights, for a window
+            of `PUBLISHED_FRAMES` frames at once: 1 + dB / 80 of the constant-Q magnitudes and plain dB of the mel
+            power, neither further than 80 and 100 dB below the window's maximum, the sound reflected at its edges.
+            Windows follow one another without a gap between their frames, so that time runs as ever: every window
+            leaves out the 512 samples from its last frame on. The last one is filled up with zeros. The settings of
+            scale above are not used.
+        num_vqt_bins: of the published front end, if its transform has more bins than are returned, the lowest ones:
+            their number decides at which rates octaves are computed.
 
     Raises:
         ValueError: a setting that makes no sense, such as a bin above half the sampling rate.
         TypeError: an unknown setting.
 
     Source: Kong et al. 2025 (arXiv:2507.12996) and its relatives for rate, hop and bins; power scale, absolute floor,
-    zero padding and a mel range that ends at half the sampling rate are ours.
+    zero padding and a mel range that ends at half the sampling rate are ours. The published front end: STONE (Kong et
+    al. 2024, arXiv:2407.07408) for the constant-Q half, Meseguer-Brocal et al. 2024 (arXiv:2404.09177) for the other.
     """
 
     model_input_names = ["input_features", "attention_mask"]
@@ -317,9 +362,11 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         num_mel_bins: int = 128,
         n_fft: int = 1024,
         mel_fmin_hz: float = 0.0,
-        mel_fmax_hz: float = 8000.0,
+        mel_fmax_hz: float | None = None,
         mel_floor_db: float = -80.0,
         mel_range_db: float = 100.0,
+        front_end: str = "local",
+        num_vqt_bins: int | None = None,
         feature_size: int | None = None,
         padding_value: float = 0.0,
         **kwargs: Any,
@@ -336,8 +383,21 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("padding_side must be right: the model takes the first frames for those of the clip")
         if cqt_scale not in ("power", "decibel"):
             raise ValueError(f'cqt_scale must be "power" or "decibel", got {cqt_scale!r}')
-        top_hz = cqt_fmin_hz * 2 ** ((num_cqt_bins - 1) / bins_per_octave)
-        if max(top_hz, mel_fmax_hz) > sampling_rate / 2 or mel_fmin_hz >= mel_fmax_hz:
+        if front_end not in FRONT_ENDS:
+            raise ValueError(f"front_end must be one of {FRONT_ENDS}, got {front_end!r}")
+        published = front_end == "published"
+        if mel_fmax_hz is None:
+            mel_fmax_hz = 11025.0 if published else 8000.0
+        all_bins = num_vqt_bins or num_cqt_bins
+        if all_bins < num_cqt_bins or (num_vqt_bins and not published):
+            raise ValueError(
+                f"num_vqt_bins is of the published front end, and at least num_cqt_bins, got {num_vqt_bins}"
+            )
+        if published and (all_bins < bins_per_octave or hop_length % 2 ** (-(-all_bins // bins_per_octave) - 1)):
+            raise ValueError(f"hop_length {hop_length} cannot be halved for every octave of {all_bins} bins")
+        top_hz = cqt_fmin_hz * 2 ** ((all_bins - 1) / bins_per_octave)
+        highest_hz = top_hz if published else max(top_hz, mel_fmax_hz)
+        if highest_hz > sampling_rate / 2 or mel_fmin_hz >= mel_fmax_hz:
             raise ValueError(
                 f"the highest constant-Q bin ({top_hz:.0f} Hz) and mel edge ({mel_fmax_hz:.0f} Hz) must lie below "
                 f"half the sampling rate ({sampling_rate / 2:.0f} Hz), and mel_fmin_hz below mel_fmax_hz"
@@ -355,12 +415,19 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         self.mel_fmax_hz = mel_fmax_hz
         self.mel_floor_db = mel_floor_db
         self.mel_range_db = mel_range_db
+        self.front_end = front_end
+        self.num_vqt_bins = num_vqt_bins
         self._constants: dict[torch.device, tuple[list[Tensor], Tensor, Tensor]] = {}
 
     @property
     def frame_rate(self) -> float:
         """Frames per second of audio."""
         return self.sampling_rate / self.hop_length
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that depend on one another: 1 where a frame depends on the sound around it alone."""
+        return PUBLISHED_FRAMES if self.front_end == "published" else 1
 
     def num_frames(self, num_samples: int) -> int:
         """Number of frames of a clip of `num_samples` samples at `sampling_rate`."""
@@ -506,7 +573,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             waveforms: mono, at the extractor's own rate, (B, N), float or int16.
 
         Returns:
-            float32 (B, T, K + M): constant-Q bins, low to high, then mel bands, about 0 to 1.
+            float32 (B, T, K + M): constant-Q bins, low to high, then mel bands, about 0 to 1; of the published front
+            end, mel bands in dB.
         """
         if os.getpid() != _IMPORTED_IN:
             # A forked worker, as of `datasets.map`, inherits a thread pool that never answers.
@@ -517,6 +585,8 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
             waveforms = waveforms.float()
             blocks, mel, window = self._constants_on(waveforms.device)
             num_frames = self.num_frames(waveforms.shape[1])
+            if self.front_end == "published":
+                return self._published(waveforms, num_frames, blocks, mel, window)
             margin = max(len(blocks) // 2 * self.hop_length, self.n_fft)
             limit = FRAMES_PER_CHUNK if waveforms.device.type == "cpu" else FRAMES_PER_CHUNK_ON_GPU
             chunk = max(1, limit // len(waveforms))
@@ -547,17 +617,50 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
         start = margin - self.n_fft // 2
         num_frames = (padded.shape[1] - 2 * margin) // self.hop_length
         frames = padded[:, start:].unfold(1, self.n_fft, self.hop_length)[:, :num_frames]
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * window)).square().sum(-1)
-        decibels = 10 * (spectrum @ mel).clamp(min=10 ** (self.mel_floor_db / 10)).log10()
+        decibels = 10 * _mel_power(frames * window, mel).clamp(min=10 ** (self.mel_floor_db / 10)).log10()
         return (decibels - self.mel_floor_db) / self.mel_range_db
+
+    def _published(
+        self, waveforms: Tensor, num_frames: int, blocks: list[Tensor], mel: Tensor, window: Tensor
+    ) -> Tensor:
+        """Compute the frames of the published front end, (B, N) to (B, T, K + M), some windows at a time."""
+        hop, num_windows = self.hop_length, -(-num_frames // PUBLISHED_FRAMES)
+        step = PUBLISHED_FRAMES * hop
+        padded = torch.nn.functional.pad(waveforms, (0, num_windows * step - waveforms.shape[1]))
+        windows = padded.unflatten(1, (num_windows, step))[:, :, : step - hop].flatten(0, 1)  # (B * W, samples)
+        half = self.n_fft // 2
+        pieces = []
+        for some in windows.split(FRAMES_PER_CHUNK // PUBLISHED_FRAMES):
+            frames = torch.nn.functional.pad(some, (half, half), mode="reflect").unfold(1, self.n_fft, hop)
+            decibels = _decibels(_mel_power(frames * window, mel), PUBLISHED_MEL_RANGE)
+            pieces.append(torch.cat([self._published_cqt(some, *blocks), decibels], -1))
+        return torch.cat(pieces).unflatten(0, (-1, num_windows)).flatten(1, 2)[:, :num_frames]
+
+    def _published_cqt(self, windows: Tensor, kernels: Tensor, low_pass: Tensor, factors: Tensor) -> Tensor:
+        octave, hop, half = windows[:, None], self.hop_length, kernels.shape[2] // 2
+        responses: list[Tensor] = []  # of the highest octave first, each (B * W, real and imaginary parts, T)
+        while len(responses) * self.bins_per_octave < len(factors):
+            if responses:
+                octave = torch.nn.functional.conv1d(octave, low_pass, stride=2, padding=low_pass.shape[2] // 2 - 1)
+                hop //= 2
+            padded = torch.nn.functional.pad(octave, (half, half), mode="reflect")
+            responses.append(torch.nn.functional.conv1d(padded, kernels, stride=hop))
+        parts = torch.stack(responses[::-1], 1).unflatten(2, (2, -1))
+        magnitudes = parts.square().sum(2).flatten(1, 2)[:, -len(factors) :].sqrt() * factors
+        return (1 + _decibels(magnitudes, PUBLISHED_CQT_RANGE) / 80).transpose(1, 2)[..., : self.num_cqt_bins]
 
     def _constants_on(self, device: torch.device) -> tuple[list[Tensor], Tensor, Tensor]:
         if device not in self._constants:
-            blocks = cqt_kernels(
-                self.sampling_rate, self.cqt_fmin_hz, self.num_cqt_bins, self.bins_per_octave, self.hop_length
-            )
-            mel = mel_filters(self.sampling_rate, self.n_fft, self.num_mel_bins, self.mel_fmin_hz, self.mel_fmax_hz)
+            published, rate, lowest = self.front_end == "published", self.sampling_rate, self.cqt_fmin_hz
+            if published:
+                blocks = octave_kernels(rate, lowest, self.num_vqt_bins or self.num_cqt_bins, self.bins_per_octave)
+            else:
+                blocks = cqt_kernels(rate, lowest, self.num_cqt_bins, self.bins_per_octave, self.hop_length)
+            edges = self.mel_fmin_hz, self.mel_fmax_hz
+            mel = mel_filters(rate, self.n_fft, self.num_mel_bins, *edges, equal_area=not published)
             window = torch.hann_window(self.n_fft, periodic=True)
+            if published:
+                window = window / window.square().sum().sqrt()
             self._constants[device] = ([block.to(device) for block in blocks], mel.to(device), window.to(device))
         return self._constants[device]
 
@@ -570,6 +673,17 @@ class MT2FeatureExtractor(SequenceFeatureExtractor):
     def __getstate__(self) -> dict[str, Any]:
         # Constants are rebuilt on first use: workers get a small object, and `datasets` the same fingerprint.
         return {**self.__dict__, "_constants": {}}
+
+
+def _mel_power(frames: Tensor, mel: Tensor) -> Tensor:
+    """Turn windowed frames, (..., n_fft), into power by mel band, (..., M)."""
+    return torch.view_as_real(torch.fft.rfft(frames)).square().sum(-1) @ mel
+
+
+def _decibels(values: Tensor, most_below: float) -> Tensor:
+    """Turn the values of each window, (B, ., .), into 10 log10, no further below their maximum than so many dB."""
+    decibels = 10 * values.clamp(min=1e-10).log10()
+    return torch.maximum(decibels, decibels.amax((1, 2), keepdim=True) - most_below)
 
 
 def _check_rate(rate: Any) -> None:
