@@ -413,7 +413,7 @@ def test_a_transposed_song_is_found_in_any_key(tmp_path, capsys):
     assert main([*query, "--any_key"]) == 0
     any_key = {row["file"]: row["similarity"] for row in json.loads(capsys.readouterr().out)[0]["nearest"]}
     far = str(tmp_path / "6.wav")
-    assert in_key[far] < 0
+    assert in_key[far] < 0.1
     assert any_key[far] > 0.7, any_key
 
 
