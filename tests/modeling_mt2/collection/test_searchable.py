@@ -46,7 +46,7 @@ def make_index(folder: Path, rows: int = 500, per_part: int = 150) -> Path:
     names = [f"embeddings-{number}.parquet" for number in range(0, rows, per_part)]
     for number, name in enumerate(names):
         write_table(index / name, made[number * per_part : (number + 1) * per_part])
-    (index / "parts.json").write_text(json.dumps(names))
+    (index / "parts.json").write_text(json.dumps(names), encoding="utf-8")
     return index
 
 
