@@ -34,7 +34,7 @@ LEFT_OUT = {
             "chunk_size_feed_forward": 5,
             "dtype": "float16",
             "id2label": {0: "label"},
-            "label2id": {"label": "0"},
+            "label2id": {"label": 0},  # "0" there; MT2Config makes numbers of strings
             "output_attentions": True,
             "output_hidden_states": True,
             "problem_type": "regression",
