@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +83,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return rows
     return _GatherWithGradient.apply(rows)
+
+
+def _shown(outputs: dict[str, dict[str, Tensor]]) -> list[str]:
+    """Name the views that show whole windows, with their mel half, of those that were encoded."""
+    return [view for view in ("a", "b", "y") if view in outputs]
 
 
 class MT2Trainer(Trainer):
@@ -272,9 +276,11 @@ class MT2Trainer(Trainer):
         if "key_logits" in outputs["a"] and args.cpsd_weight:
             losses["loss_cpsd"] = (args.cpsd_weight, self._cpsd(outputs, model, inputs["transpositions"]))
         if "projection" in outputs["a"]:
-            losses |= self._contrastive(outputs, inputs, features)
-        if "spectrum" in outputs["a"] and args.spectrum_weight:
-            losses["loss_spectrum"] = args.spectrum_weight, self._spectrum(outputs, features)
+            losses |= self._contrastive(outputs, inputs)
+            if args.cepstrum_weight:
+                losses["loss_cepstrum"] = args.cepstrum_weight, self._reading("cepstrum", outputs, features)
+        if "key_logits" in outputs["a"] and args.spectrum_weight:
+            losses["loss_spectrum"] = args.spectrum_weight, self._reading("spectrum", outputs, features)
         if args.songs_of_quads and args.tempo_weight:
             losses["loss_tempo"] = args.tempo_weight, self._tempo(outputs, inputs)
         if args.songs_of_quads and args.frame_weight:
@@ -296,11 +302,11 @@ class MT2Trainer(Trainer):
         return cpsd_loss(profile_a, profile_b, profile_c, of_c - of_a, of_b - of_a, args.two_window_weight)
 
     def _contrastive(
-        self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor], features: dict[str, Tensor]
+        self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]
     ) -> dict[str, tuple[float, Tensor]]:
-        """Compute the losses of the contrastive token."""
+        """Compute the contrastive losses of the token of that name."""
         args: Any = self.args
-        shown = [view for view in ("a", "b", "y") if view in outputs]
+        shown = _shown(outputs)
         song = inputs["song"]
         # The orchestration of y plays the other song of its quad; without such positives y is a negative for all.
         sound = inputs["sound"] if args.songs_of_quads and args.orchestration_positives else -1 - song
@@ -317,37 +323,31 @@ class MT2Trainer(Trainer):
             solos = torch.cat([gather_rows(outputs[view]["projection"][:count]) for view in shown])
             solo_labels = torch.cat([gather_rows((sound if view == "y" else song)[:count]) for view in shown])
             losses["loss_solo"] = args.solo_nt_xent_weight, nt_xent_loss(solos, solo_labels, args.temperature)
-        if args.cepstrum_weight:
-            losses["loss_cepstrum"] = args.cepstrum_weight, self._cepstrum(outputs, features, shown)
         return losses
 
     def _tempo(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
         args: Any = self.args
         count = args.songs_of_quads
-        shown = [view for view in ("a", "b", "y") if view in outputs]
+        shown = _shown(outputs)
         rows = torch.cat([gather_rows(outputs[view]["tempo_logits"][:count]) for view in shown])
         loss, accuracy = tempo_loss(rows, gather_rows(inputs["tempo"][:count]).repeat(len(shown)))
         self._note({"tempo_accuracy": accuracy})
         return loss
 
-    def _cepstrum(
-        self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor], shown: Sequence[str]
-    ) -> Tensor:
+    def _reading(self, name: str, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor]) -> Tensor:
+        """Compare what the head of this name read off a token with the windows themselves."""
         config: Any = self.accelerator.unwrap_model(self.model).config
-        estimates = torch.cat([gather_rows(outputs[view]["cepstrum"]) for view in shown])
-        with torch.no_grad():
-            mel = [features[view][:, :, -config.num_mel_bins :] for view in shown]
-            statistics = [gather_rows(cepstral_statistics(one, config.num_cepstral_coefficients)) for one in mel]
-        return reading_loss(estimates, torch.cat(statistics))
 
-    def _spectrum(self, outputs: dict[str, dict[str, Tensor]], features: dict[str, Tensor]) -> Tensor:
-        config: Any = self.accelerator.unwrap_model(self.model).config
-        shown = [view for view in ("a", "b", "y") if view in outputs]
-        estimates = torch.cat([gather_rows(outputs[view]["spectrum"]) for view in shown])
-        bins = slice(config.cqt_offset, config.cqt_offset + config.num_spectrum_bins)
+        def measure(frames: Tensor) -> Tensor:
+            if name == "cepstrum":
+                return cepstral_statistics(frames[:, :, -config.num_mel_bins :], config.num_cepstral_coefficients)
+            return spectral_shape(frames[:, :, config.cqt_offset :][:, :, : config.num_spectrum_bins])
+
+        shown = _shown(outputs)
+        estimates = torch.cat([gather_rows(outputs[view][name]) for view in shown])
         with torch.no_grad():
-            shapes = [gather_rows(spectral_shape(features[view][:, :, bins])) for view in shown]
-        return reading_loss(estimates, torch.cat(shapes))
+            statistics = torch.cat([gather_rows(measure(features[view])) for view in shown])
+        return reading_loss(estimates, statistics)
 
     def _frame_nt_xent(self, outputs: dict[str, dict[str, Tensor]], inputs: dict[str, Tensor]) -> Tensor:
         """Contrast instants of A and Y, evenly spaced from a start that is drawn with the batch's first item."""
