@@ -1,14 +1,16 @@
 """What each part of the recipe is worth: `python benchmarks/checkpoint/recipe.py --help` lists what it needs.
 
 Trains the model of preset `gpu` for a few hundred steps under the recipe, and under every variant of it that changes
-one thing, where the run is not there yet; probes all of them on the validation split of the benchmark, whose test
-split is not read; and writes recipe.json, which a command that was broken off completes, and the table recipe.md.
-What was scored is kept as long as the run's settings are the same: take it out of recipe.json to score it anew.
+one thing, where the run is not there yet: in minutes of a GPU, or with fewer steps and songs on a CPU. Probes all of
+them on the validation split of the benchmark, whose test split is not read; and writes recipe.json, which a command
+that was broken off completes, and the table recipe.md. What was scored is kept as long as the run's settings are the
+same: take it out of recipe.json to score it anew.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,11 +29,12 @@ from mt2_music.train.probing.rules import ZeroShotKey
 from mt2_music.train.probing.tasks import TASKS, metric_of
 from mt2_music.train.publish.calibrate import calibrate_key
 
-STEPS, SEED = 600, 0
+STEPS, SONGS, SEED = 600, 128, 0
 TRANSPOSITIONS = 3  # of zero-shot keys, as the published models are scored
 FULL, RECORDINGS_ONLY = "full", "recordings"
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     FULL: ("the recipe", []),
+    "seed": ("the recipe with another seed", ["--seed", "43"]),
     "no_frame": ("without the frame loss", ["--frame_weight", "0"]),
     "no_orchestration": ("only the same song is a positive", ["--orchestration_positives", "false"]),
     "equivariant": ("equivariant token alone", ["--class_tokens", "equivariant"]),
@@ -58,14 +61,22 @@ COLUMNS = {
 ASKED = [name for name in COLUMNS if name in TASKS]
 
 
-def train(variant: str, run: Path, quads_dir: Path, prepared_dir: Path) -> None:
-    """Train one variant, unless it is there."""
-    if (run / "model.safetensors").is_file():
-        return
-    words = ["--preset", "gpu", "--max_steps", STEPS, "--warmup_steps", STEPS // 25, "--prepared_dir", prepared_dir]
-    words += [] if variant == RECORDINGS_ONLY else ["--quads_dir", quads_dir]
+def train(variant: str, run: Path, arguments: argparse.Namespace) -> None:
+    """Train one variant, on one thread where there is no GPU."""
+    steps, songs = arguments.steps, arguments.songs
+    words = ["--preset", "gpu", "--max_steps", steps, "--warmup_steps", steps // 25]
+    words += ["--per_device_train_batch_size", songs, "--prepared_dir", arguments.prepared_dir]
+    words += [] if variant == RECORDINGS_ONLY else ["--quads_dir", arguments.quads_dir]
     words += ["--output_dir", run, "--disable_tqdm", "true", *VARIANTS[variant][1]]
-    subprocess.run([sys.executable, "-m", "mt2_music.train.pretrain", *map(str, words)], check=True)
+    command = [sys.executable, "-m", "mt2_music.train.pretrain", *map(str, words)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def make(variant: str, run: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train one variant, unless it is there, and return its scores."""
+    if not (run / "model.safetensors").is_file():
+        train(variant, run, arguments)
+    return score(run, {"corpus": arguments.corpus, "philharmonia": arguments.philharmonia}, arguments.cache_dir)
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -158,8 +169,9 @@ def note(results: dict[str, dict[str, Any]]) -> str:
         "and down. The test split was not read."
     )
     doubts = (
-        "One seed of training and one of the probe each: nothing here tells a difference from luck but its size. "
-        "Which clips the split holds alone is worth a standard error of up to 50/√n points of an accuracy, n clips: "
+        "The row of another seed says how far luck alone goes; every other row is one seed of training, and all are "
+        "one of the probe. Which clips the split holds alone is worth a standard error of up to 50/√n points of an "
+        "accuracy, n clips: "
         f"{errors}; the same clips are asked of all rows, which makes differences a little surer. Rows of one token "
         "have fewer readouts to choose from. A run as short as this says what a part does early on; the published "
         "models were trained longer."
@@ -180,24 +192,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("recipe"), help="folder of the runs, a folder abl_NAME each")
     parser.add_argument("--cache_dir", type=Path, default=Path("probe_cache"), help="where embeddings are kept")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="these variants alone")
-    parser.add_argument("--jobs", type=int, default=2, help="models probed at a time, on one thread each")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run (default: {STEPS})")
+    parser.add_argument("--songs", type=int, default=SONGS, help=f"in a step (default: {SONGS})")
+    parser.add_argument("--jobs", type=int, default=2, help="variants trained and probed at a time")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
-    folders = {"corpus": arguments.corpus, "philharmonia": arguments.philharmonia}
     results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
     runs = {variant: arguments.runs / f"abl_{variant}" for variant in arguments.only}
-    if arguments.quads_dir and arguments.prepared_dir:
-        for variant, run in runs.items():
-            train(variant, run, arguments.quads_dir, arguments.prepared_dir)
-    todo = []
+    todo = {}
     for variant, run in runs.items():
-        if not (run / "model.safetensors").is_file():
+        there = (run / "model.safetensors").is_file()
+        if not there and not (arguments.quads_dir and arguments.prepared_dir):
             print(f"{variant}: no run in {run}, and no --quads_dir and --prepared_dir to train one")
-        elif results.get(variant, {}).get("settings") != settings_of(run):
-            todo.append(variant)
+        elif not there or results.get(variant, {}).get("settings") != settings_of(run):
+            todo[variant] = run
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        scored = {pool.submit(score, runs[variant], folders, arguments.cache_dir): variant for variant in todo}
+        scored = {pool.submit(make, variant, run, arguments): variant for variant, run in todo.items()}
         for done in as_completed(scored):
             results[scored[done]] = done.result()
             ordered = {variant: results[variant] for variant in VARIANTS if variant in results}

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mt2_music import MT2ForAudioClassification, MT2ForPreTraining
+from mt2_music import MT2ForAudioClassification, MT2ForMusicAnalysis, MT2ForPreTraining
 from mt2_music.interrupts import command
 from mt2_music.loading import find_model, load_extractor, load_model, load_published
 from mt2_music.song.keys import check_names_keys
@@ -38,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="folder to write, such as model_cards/NAME-analysis")
     parser.add_argument("--corpus", type=Path, required=True, help="rendered corpus")
     parser.add_argument("--cache_dir", type=Path, default=Path("probe_cache"), help="where frame tokens are kept")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the optimiser (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=STEPS,
-        help="of the optimiser; 0 keeps the head that MODEL has, and scores it anew (default: %(default)s)",
-    )  # fmt: skip
+        "--head_of", help="published model of the same encoder whose head is taken over and scored; nothing is fitted"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--replace", action="store_true", help="replace a model published to that folder before")
     arguments = parser.parse_args(argv)
@@ -54,7 +54,11 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"{arguments.model} names key signatures only: fit its key layer first, by train.key")
         extractor = load_extractor(arguments.model)
         name = Path(arguments.model).name
-        analysis, scores = fit_head(model, extractor, arguments.corpus, arguments.cache_dir, name, arguments.steps)
+        head_of: Any = load_published(arguments.head_of) if arguments.head_of else None
+        if head_of is not None and not isinstance(head_of, MT2ForMusicAnalysis):
+            raise ValueError(f"{arguments.head_of} has no analysis head")
+        fit = partial(fit_head, steps=arguments.steps, head_of=head_of)
+        analysis, scores = fit(model, extractor, arguments.corpus, arguments.cache_dir, name)
         for score, value in scores.items():
             logger.info("%s: %.4f on validation", score, value)
         # The heads of pre-training stay with it: one folder names keys with and without the layer.

@@ -94,25 +94,27 @@ def fit_head(
     name: str,
     steps: int = STEPS,
     seed: int = 0,
+    head_of: MT2ForMusicAnalysis | None = None,
 ) -> tuple[MT2ForMusicAnalysis, dict[str, float]]:
-    """Fit an analysis head beside the key layer of a model, and score it on validation pieces.
+    """Fit an analysis head beside the key layer of a model, or take one over, and score it on validation pieces.
 
     Args:
         model, extractor: from one published folder; the model names keys.
         corpus: rendered corpus; training and validation pieces are used.
         cache_dir: where tokens and sounds without chords are kept, and found if they were made before.
         name: of the model.
-        steps: of the optimiser; the learning rate falls to zero. With 0, a model that has a head keeps it as it is.
+        steps: of the optimiser; the learning rate falls to zero.
         seed: of weights, stretches and dropout.
+        head_of: model whose head is taken over as it is; its frame tokens must be those of `model`.
 
     Returns:
         The model with both heads, in evaluation mode, and its scores on validation; see `score_head`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no corpus, or pieces cannot be used; or no head to keep.
+        FileNotFoundError, ValueError: there is no corpus, or pieces cannot be used; or the encoders differ.
     """
-    if not steps and not isinstance(model, MT2ForMusicAnalysis):
-        raise ValueError(f"{name} has no analysis head that could stay as it is")
+    if head_of is not None and not _same_encoder(model, head_of):
+        raise ValueError(f"the head cannot be taken over: the encoder it was fitted on is not that of {name}")
     rows = read_rows(corpus)
     room = model.config.num_transposition_bins // 2
     training = [*corpus_pieces(corpus, rows, "train", room), *chordless_pieces(cache_dir / "chordless")]
@@ -120,15 +122,21 @@ def fit_head(
     if not training or not validation:
         raise ValueError(f"{corpus} has too few pieces with chords, keys or beats")
     tokens = Tokens(model, extractor, cache_dir, name)
-    if isinstance(model, MT2ForMusicAnalysis) and not steps:
-        analysis = model
+    analysis = with_head(model, seed)
+    if head_of is not None:
+        analysis.analysis_head.load_state_dict(head_of.analysis_head.state_dict())
     else:
-        analysis = with_head(model, seed)
         tokens.fill(training)
         _fit([tokens(piece) for piece in training], analysis.analysis_head, steps, seed)
     tokens.fill(validation)
     analysis.eval()
     return analysis, score_head(analysis, tokens, validation)
+
+
+def _same_encoder(model: MT2ForAudioClassification, other: MT2ForAudioClassification) -> bool:
+    """Tell whether two models make the same tokens, as far as weights and sizes decide that."""
+    mine, theirs = model.mt2.state_dict(), other.mt2.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def with_head(model: MT2ForAudioClassification, seed: int) -> MT2ForMusicAnalysis:

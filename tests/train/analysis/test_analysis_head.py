@@ -1,10 +1,13 @@
 """The head that is fitted on frame tokens: what it is taught, its loss, and the folder that the command writes."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mt2_music import MT2ForAudioClassification, MT2ForMusicAnalysis, MT2ForPreTraining, load
 from mt2_music.loading import load_extractor, load_model
@@ -118,3 +121,19 @@ def test_the_command_writes_a_model_that_keeps_its_key_layer(published, small_co
     scores = fit.score_head(analysis, tokens, validation)
     assert scores == pytest.approx(facts["frame_scores"], abs=1e-3)
     assert main([str(keyed), str(target), *cache]) == 2  # nothing is written over
+
+    def with_another(part: str) -> Path:
+        folder = shutil.copytree(keyed, tmp_path / f"mt2-other-{part}")
+        weights = load_file(folder / "model.safetensors")
+        name = next(name for name in weights if name.startswith(part))
+        save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors", {"format": "pt"})
+        return folder
+
+    # The head goes to another key layer as it is, and to another encoder not at all.
+    moved, of = tmp_path / "mt2-moved", ["--head_of", str(target)]
+    assert main([str(with_another("classifier")), str(moved), *cache, *of]) == 0
+    weights, heads = (load_file(folder / "model.safetensors") for folder in (moved, target))
+    same = {name: torch.equal(weights[name], heads[name]) for name in heads}
+    assert not all(same.values()) and all(value for name, value in same.items() if not name.startswith("classifier"))
+    assert main([str(with_another("mt2")), str(tmp_path / "none"), *cache, *of]) == 2
+    assert "encoder" in caplog.text and not (tmp_path / "none").exists()
