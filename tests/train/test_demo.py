@@ -50,3 +50,6 @@ def test_the_share_of_right_signatures():
     songs = [Song(None, signature=0) for _ in range(4)]
     estimates = [KeyEstimate(signature, np.eye(12)[signature], 1.0) for signature in (0, 0, 7, 3)]
     assert share_right(songs, estimates) == "50.0% right, 25.0% a fifth off"
+    songs = [Song(None, "C major", 0), Song(None, "A minor", 0)]
+    estimates = [KeyEstimate(0, np.eye(12)[0], 1.0, "C major") for _ in songs]
+    assert share_right(songs, estimates) == "100.0% right, 0.0% a fifth off; keys, major or minor: 50.0% right"

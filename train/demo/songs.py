@@ -80,18 +80,25 @@ def print_table(songs: list[Song], estimates: list[KeyEstimate], embeddings: np.
     width = max(map(len, names))
     key_width = max(len("estimated"), *(len(estimate.name) for estimate in estimates))
     titles = f"{'song':{width}}  {'true key':9}  {'estimated':{key_width}}  {'profile, strongest bins':26}"
-    print(f"\n{titles}  {'':5}  nearest song")
+    print(f"\n{titles}  {'':9}  nearest song")
     for index, (song, estimate) in enumerate(zip(songs, estimates, strict=True)):
         top = np.argsort(-estimate.profile)[:3]
         bins = "  ".join(f"{MAJOR_TONICS[bin_]:>2} {estimate.profile[bin_]:.2f}" for bin_ in top)
-        verdict = "" if song.signature is None else "right" if estimate.signature == song.signature else ""
+        verdict = _verdict(song, estimate)
         nearest = names[int(similarity[index].argmax())]
-        print(f"{names[index]:{width}}  {song.key:9}  {estimate.name:{key_width}}  {bins:26}  {verdict:5}  {nearest}")
+        print(f"{names[index]:{width}}  {song.key:9}  {estimate.name:{key_width}}  {bins:26}  {verdict:9}  {nearest}")
     print("(a bin is named after the major key with its signature: C stands for C major and A minor)\n")
 
 
+def _verdict(song: Song, estimate: KeyEstimate) -> str:
+    """Say whether a key is right, or its signature alone."""
+    if song.signature is None or estimate.signature != song.signature:
+        return ""
+    return "right" if estimate.key in (song.key, None) else "signature"
+
+
 def share_right(songs: list[Song], estimates: list[KeyEstimate]) -> str:
-    """Say how many signatures are right, and how many are off by one fifth."""
+    """Say how many signatures are right, how many are off by one fifth, and how many keys, if these are named."""
     pairs = zip(songs, estimates, strict=True)
     steps = [
         None if estimate.signature is None else (estimate.signature - song.signature) % 12
@@ -99,4 +106,8 @@ def share_right(songs: list[Song], estimates: list[KeyEstimate]) -> str:
         if song.signature is not None
     ]
     right, fifth = steps.count(0) / len(steps), (steps.count(5) + steps.count(7)) / len(steps)
-    return f"{right:.1%} right, {fifth:.1%} a fifth off"
+    said = f"{right:.1%} right, {fifth:.1%} a fifth off"
+    if all(estimate.key is None for estimate in estimates):
+        return said
+    named = [estimate.key == song.key for song, estimate in zip(songs, estimates, strict=True)]
+    return f"{said}; keys, major or minor: {np.mean(named):.1%} right"
