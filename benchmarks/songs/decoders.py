@@ -12,13 +12,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import peers
 from tqdm import tqdm
 
 import mt2_music
 from mt2_music.song import analysis, decode
 from mt2_music.song.embed import song_features
-from mt2_music.train.probing.heads import Chords
-from mt2_music.train.probing.metrics import load_metric
 from mt2_music.train.synth.corpus import read_rows
 from mt2_music.train.synth.score import Segment
 
@@ -50,53 +49,25 @@ def read_pieces(corpus: Path, name: str, limit: int | None) -> list[Piece]:
 
 def score_chords(pieces: list[Piece]) -> dict[str, float]:
     """Share of the time in which the triad is right."""
-    head = Chords()
     found = [[Segment(one.start, one.end, one.label) for one in analysis._chords(frames, 1.0)] for _, frames in pieces]
-    wanted = [[Segment(**chord) for chord in row["chords"]] for row, _ in pieces]
-    scores = load_metric("chord").compute(
-        predictions=[head.reference(one) for one in found], references=[head.reference(one) for one in wanted]
-    )
-    return {"chords": scores["majmin"]}
+    return {"chords": peers.score_chords(found, [row for row, _ in pieces])["majmin"]}
 
 
 def score_keys(pieces: list[Piece]) -> dict[str, float]:
     """Share of the time in which the key is right, of pieces that modulate and of others."""
-    right: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for row, frames in pieces:
-        if not row["keys"]:
-            continue
-        times = np.arange(0.05, row["keys"][-1]["end"], 0.1)
-        found = _labels_at(times, [(key.start, key.end, key.label) for key in analysis._keys(frames, 1.0)])
-        wanted = _labels_at(times, [(key["start"], key["end"], key["label"]) for key in row["keys"]])
-        right[len({key["label"] for key in row["keys"]}) > 1].append((found == wanted)[wanted != ""])
-    return {
-        name: float(np.concatenate(right[kind]).mean()) if right[kind] else float("nan")
-        for name, kind in (("keys, pieces that modulate", True), ("keys, others", False))
-    }
-
-
-def _labels_at(times: np.ndarray, segments: list[tuple[float, float, str]]) -> np.ndarray:
-    labels = np.full(len(times), "", object)
-    for start, end, label in segments:
-        labels[(times >= start) & (times < end)] = label
-    return labels
+    found = [[Segment(key.start, key.end, key.label) for key in analysis._keys(frames, 1.0)] for _, frames in pieces]
+    modulating, others = peers.score_keys_over_time(found, [row for row, _ in pieces]).values()
+    return {"keys, pieces that modulate": modulating, "keys, others": others}
 
 
 def score_beats(pieces: list[Piece]) -> dict[str, float]:
     """F1 of beats and downbeats at 70 ms, and share of the tempi within 4 %."""
-    metric, beats = load_metric("beat"), [analysis._beats(frames, 1.0) for _, frames in pieces]
-    scores = {}
-    for name, found, first_only in (
-        ("beats", [list(map(float, one.times)) for one in beats], False),
-        ("downbeats", [list(map(float, one.downbeats)) for one in beats], True),
-    ):
-        wanted = [
-            [beat["time"] for beat in row["beats"] if beat["position"] == 1 or not first_only] for row, _ in pieces
-        ]
-        scores[name] = metric.compute(predictions=found, references=wanted)["f1"]
-    known = [(one.tempo or 1e-3, row["tempo"]) for one, (row, _) in zip(beats, pieces, strict=True) if row["tempo"]]
-    scores["tempo"] = float(np.mean([abs(found / wanted - 1) <= 0.04 for found, wanted in known]))
-    return scores
+    rows, beats = [row for row, _ in pieces], [analysis._beats(frames, 1.0) for _, frames in pieces]
+    return {
+        "beats": peers.score_beats([one.times for one in beats], rows, downbeats=False)["F1"],
+        "downbeats": peers.score_beats([one.downbeats for one in beats], rows, downbeats=True)["F1"],
+        "tempo": peers.score_tempo([one.tempo for one in beats], rows)["acc1"],
+    }
 
 
 @contextmanager

@@ -426,6 +426,8 @@ def sounds(part: str, number: int, banks: list[Path], corpus: Path) -> Iterator[
             maker = Maker(np.random.default_rng([seed, place, index]), banks, part)
             samples = make(maker)
             if kind != "silence or dither":
+                if not samples.any():
+                    raise ValueError(f"{kind} came out silent: a bank of --soundfonts has no such instrument")
                 samples = samples / np.abs(samples).max() * 10 ** (-maker.rng.uniform(3, 25) / 20)
             yield kind, kind in with_key, samples.astype(np.float32)
     for row in read_rows(corpus):
