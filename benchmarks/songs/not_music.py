@@ -416,6 +416,15 @@ OTHERS_WITH_KEY: dict[str, dict[str, Make]] = {
 }  # fmt: skip
 
 
+def _sounding(make: Make, maker: Maker) -> np.ndarray:
+    """Make a sound anew while it is silent: the bank that was drawn may lack the instrument, or its high notes."""
+    for _ in range(50):
+        samples = make(maker)
+        if samples.any():
+            return samples
+    raise ValueError("the banks of --soundfonts lack instruments: what they play stays silent")
+
+
 def sounds(part: str, number: int, banks: list[Path], corpus: Path) -> Iterator[tuple[str, bool, np.ndarray]]:
     """Yield kind, whether it has a key, and samples at 16 kHz and -3 to -25 dB, to "fit" or to "test"."""
     seed, split = {"fit": (0, "validation"), "test": (1, "test")}[part]
@@ -424,10 +433,8 @@ def sounds(part: str, number: int, banks: list[Path], corpus: Path) -> Iterator[
     for place, (kind, make) in enumerate(kinds.items()):
         for index in range(number):
             maker = Maker(np.random.default_rng([seed, place, index]), banks, part)
-            samples = make(maker)
+            samples = _sounding(make, maker) if kind != "silence or dither" else make(maker)
             if kind != "silence or dither":
-                if not samples.any():
-                    raise ValueError(f"{kind} came out silent: a bank of --soundfonts has no such instrument")
                 samples = samples / np.abs(samples).max() * 10 ** (-maker.rng.uniform(3, 25) / 20)
             yield kind, kind in with_key, samples.astype(np.float32)
     for row in read_rows(corpus):
