@@ -17,7 +17,6 @@ from .limits import BLOCK_VALUES, MISSING_SECONDS, check_claims
 from .mixing import Mixer
 
 ADVICE = "install the program ffmpeg, or the package torchcodec, which needs FFmpeg's libraries"
-STOP_SECONDS = 5.0  # in which the program must end when it is told to
 NO_REASON = "FFmpeg gave no reason"
 NO_SOUND_TRACK = "there is no sound in it"
 

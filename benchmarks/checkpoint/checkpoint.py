@@ -1,10 +1,10 @@
-"""How mt2-small, mt2-base and their -key variants were made.
+"""How the published models were made: mt2-small, mt2-base, their -key variants, and mt2-small-analysis.
 
 `python benchmarks/checkpoint/checkpoint.py --help` says of what. Renders quads, prepares recordings, trains both
-models, publishes and probes them, teaches them keys, and fills the cards and README. Every part is a command of the
-package that goes on where it was broken off, so this may be started again until it is done. Training takes minutes of
-a large GPU; a run that is there already, trained elsewhere by the same command, is taken as it is. What parts of the
-recipe are worth, benchmarks/checkpoint/recipe.py measures.
+models, publishes and probes them, teaches them keys, and the small one chords and beats too, and fills the cards and
+README. Every part is a command of the package that goes on where it was broken off, so this may be started again until
+it is done. Training takes minutes of a large GPU; a run that is there already, trained elsewhere by the same command,
+is taken as it is. What parts of the recipe are worth, benchmarks/checkpoint/recipe.py measures.
 
 The banks are those of benchmarks/sound_banks/rebuild.sh. The recordings are those that training_data.md names: of each
 the middle two minutes at most, in mono at 16 kHz, as Opus of 14 kbit/s, coded by `ffmpeg -c:a libopus -b:a 14k
@@ -21,6 +21,8 @@ from mt2_music.options import DEFAULT_TRANSPOSITIONS
 PRESETS = {"mt2-small": "gpu", "mt2-base": "base"}
 HARDWARE = "one H200 GPU"  # of the runs that were published; note.md says more
 QUADS, QUADS_SEED, SOLO_SHARE = 4000, 177, 0.25
+ANALYSIS_STEPS = 4000
+BASELINES = Path(__file__).parent.parent / "probes" / "baselines.json"
 LAYER_TASKS = ("corpus-key", "corpus-instrument", "philharmonia-instrument", "philharmonia-pitch")
 BANKS = (
     "TimGM6mb.sf2",
@@ -50,10 +52,10 @@ def make_music(arguments: argparse.Namespace) -> list[object]:
 
 
 def make_model(name: str, arguments: argparse.Namespace) -> None:
-    """Publish what was trained, score it, teach it keys, score these, and fill both cards."""
+    """Publish what was trained, score it, teach it keys, and a small one chords and beats; and fill the cards."""
     work, corpus, here = arguments.work, arguments.corpus, Path(__file__).parent
     run, model, with_keys = work / f"run-{name}", arguments.cards / name, arguments.cards / f"{name}-key"
-    results, layers, keys = (work / f"{kind}-{name}.json" for kind in ("results", "layers", "keys"))
+    results, layers = (work / f"{kind}-{name}.json" for kind in ("results", "layers"))
     cache = ["--cache_dir", work / "cache"]
     data = ["--data", f"corpus={corpus}", f"philharmonia={arguments.philharmonia}", *cache]
     steady = ["--transpositions", 3]  # steadier than none on validation pieces
@@ -64,15 +66,26 @@ def make_model(name: str, arguments: argparse.Namespace) -> None:
     command("probing.run", "--model", model, *data, *steady, "--out", results)
     options = ["--layers", "all", "--tasks", *LAYER_TASKS, "--seeds", "0"]
     command("probing.run", "--model", model, *data, *steady, *options, "--out", layers)
-    if not with_keys.exists():
-        of_keys = arguments.large_corpus if name == "mt2-small" and arguments.large_corpus else corpus
-        command("key", model, with_keys, "--corpus", of_keys, *cache, "--half")
-    as_printed = ["--transpositions", DEFAULT_TRANSPOSITIONS, "--tasks", "corpus-key", "--out", keys]
-    command("probing.run", "--model", with_keys, "krumhansl", *data, *as_printed)
-    baselines = here.parent / "probes" / "baselines.json"
     pictures = ["--layers", layers, "--run", run, "--corpus", corpus, "--songs", arguments.songs]
-    command("card", model, "--results", results, baselines, *pictures)
-    command("card", with_keys, "--results", keys, baselines, "--corpus", corpus)
+    command("card", model, "--results", results, BASELINES, *pictures)
+    large = arguments.large_corpus if name == "mt2-small" and arguments.large_corpus else corpus
+    if not with_keys.exists():
+        command("key", model, with_keys, "--corpus", large, *cache, "--half")
+    score_keys(with_keys, corpus, work, data)
+    if name == "mt2-small":
+        analysis = arguments.cards / f"{name}-analysis"
+        if not analysis.exists():
+            fitted = ["--corpus", large, *cache, "--steps", ANALYSIS_STEPS, "--half"]
+            command("analysis", with_keys, analysis, *fitted)
+        score_keys(analysis, corpus, work, data)
+
+
+def score_keys(model: Path, corpus: Path, work: Path, data: list[object]) -> None:
+    """Score the keys that a model names, as `mt2 key` prints them, and fill its card."""
+    keys = work / f"keys-{model.name}.json"
+    as_printed = ["--transpositions", DEFAULT_TRANSPOSITIONS, "--tasks", "corpus-key", "--out", keys]
+    command("probing.run", "--model", model, "krumhansl", *data, *as_printed)
+    command("card", model, "--results", keys, BASELINES, "--corpus", corpus)
 
 
 def main() -> None:
@@ -84,7 +97,9 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, help="folder of the recordings; these four only to train")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus of benchmarks/probes/baselines.sh")
     parser.add_argument(
-        "--large_corpus", type=Path, help="the same of 40 hours, which mt2-small-key learned from (default: --corpus)"
+        "--large_corpus",
+        type=Path,
+        help="the same of 40 hours, which mt2-small-key and -analysis learned from (default: --corpus)",
     )
     parser.add_argument("--philharmonia", type=Path, required=True, help="as the benchmark takes it")
     parser.add_argument("--songs", type=Path, required=True, help="recordings for the map, a folder for each album")
@@ -109,7 +124,7 @@ def main() -> None:
         make_model(name, arguments)
     readme = arguments.cards.parent / "README.md"
     if readme.is_file():
-        published = [arguments.cards / f"{name}{kind}" for name in PRESETS for kind in ("", "-key")]
+        published = [arguments.cards / f"{name}{kind}" for name in PRESETS for kind in ("", "-key", "-analysis")]
         command("card", *(folder for folder in published if folder.exists()), "--readme", readme)
 
 

@@ -1,7 +1,8 @@
 """How much the settings of the decoders matter: `python benchmarks/songs/decoders.py CORPUS --model NAME`.
 
 Decodes the validation pieces of a rendered corpus with several settings, one varied at a time. The constants of
-mt2_music.song.analysis and mt2_music.song.decode are chosen by this; no test piece is used. Writes decoders.md.
+mt2_music.song.analysis and mt2_music.song.decode were chosen by this, with the weights of then; no test piece is used.
+Writes decoders.md.
 """
 
 import argparse

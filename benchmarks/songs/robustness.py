@@ -2,7 +2,8 @@
 
 Embeds 30 seconds of every track as they are and after codecs, filters, a room, noise, other levels and speeds, and
 says how alike a track and its degraded version are for each token, how often the nearest of all clean tracks is the
-track itself, and how often its key signature is still named as it was. Statistics of MFCC, and Krumhansl's templates
+track itself, how often `--no_duplicates` takes both for one recording, and how often its key signature is still named
+as it was. Statistics of MFCC, and Krumhansl's templates
 on a chroma, do the same beside it. The music must not be what the model was trained on. Writes robustness.json, to
 which models may be added later, and the table robustness.md.
 """
@@ -22,6 +23,7 @@ from scipy.signal import butter, fftconvolve, sosfilt
 from tqdm import tqdm
 
 from mt2_music import MT2ForPreTraining
+from mt2_music.collection.similar import SAME_RECORDING
 from mt2_music.feature_extraction.feature_extraction_mt2 import resample
 from mt2_music.loading import load_extractor, load_model
 from mt2_music.music import key_of_chroma, signature
@@ -187,13 +189,17 @@ def compare(analysed: dict[str, Analysis]) -> dict[str, Any]:
         originals = unit((clean[readout] - centre) / scale)
         among = originals @ originals.T
         others = among[~np.eye(len(among), dtype=bool)]
-        scores.setdefault("another track", {})[readout] = {"cosine": float(others.mean())}
+        scores.setdefault("another track", {})[readout] = {
+            "cosine": float(others.mean()),
+            "copy": float((others >= SAME_RECORDING).mean()),
+        }
         for version in DEGRADATIONS:
             cosines = unit((analysed[version][readout] - centre) / scale) @ originals.T
             found = cosines.argmax(1) == np.arange(len(cosines))
             scores.setdefault(version, {})[readout] = {
                 "cosine": float(np.diag(cosines).mean()),
                 "found": float(found.mean()),
+                "copy": float((np.diag(cosines) >= SAME_RECORDING).mean()),
             }
     for version in DEGRADATIONS:
         kept = analysed[version]["signature"] == clean["signature"]
@@ -216,7 +222,8 @@ def table(results: dict[str, Any]) -> str:
     for name in sorted(results["models"], key=lambda name: last.index(name) if name in last else -1):
         scores = results["models"][name]["scores"]
         readouts = [key for key in scores["another track"] if key != "signature"]
-        head = ["", *(word for key in readouts for word in (f"{key}: cosine", "found")), "signature kept"]
+        head = ["", *(word for key in readouts for word in (f"{key}: cosine", "found"))]
+        head += ["a copy", "signature kept"] if "mean" in readouts else ["signature kept"]
         lines = [f"## {titles.get(name, name)}", "", "| " + " | ".join(head) + " |"]
         lines.append("|---|" + "---:|" * (len(head) - 1))
         for version in ["another track", *DEGRADATIONS]:
@@ -224,6 +231,7 @@ def table(results: dict[str, Any]) -> str:
             for readout in readouts:
                 score = scores[version][readout]
                 cells += [f"{score['cosine']:.3f}", f"{score['found']:.0%}" if "found" in score else "-"]
+            cells += [f"{scores[version]['mean']['copy']:.0%}"] if "mean" in readouts else []
             lines.append("| " + " | ".join([*cells, f"{scores[version]['signature']:.0%}"]) + " |")
         parts.append("\n".join(lines))
     count = results["tracks"]
@@ -231,7 +239,9 @@ def table(results: dict[str, Any]) -> str:
         f"{count} tracks that no model was trained on, the middle {SECONDS:g} seconds of each, stereo at their own "
         "rate until they are degraded. Cosine: of a clean track and its degraded version, mean over tracks; it says "
         "little without the first row, the mean over pairs of different clean tracks. Found: share of degraded tracks "
-        f"whose nearest clean track is their own; by chance {1 / count:.1%}. Signature kept: share that is named as "
+        f"whose nearest clean track is their own; by chance {1 / count:.1%}. A copy: share that "
+        f"`--no_duplicates` takes for the same recording, whose mean vectors have a cosine of {SAME_RECORDING:g} or "
+        "more; of two different tracks, as the first row says. Signature kept: share that is named as "
         "that of the clean track, right or wrong; of two different tracks, as the first row says. A speed of 3 % "
         "moves pitches by 0.51 or 0.53 semitones, so the signature a semitone away is no less right. MFCC were "
         "divided by their deviation over "

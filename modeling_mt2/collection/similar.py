@@ -69,10 +69,8 @@ def similar_songs(
         by, number: as of `nearest`, whose result and errors this function has.
         own: the song's path, or the open file; by another path it is the same file.
         no_duplicates: also leave out what is the same recording as the song, or as one before it: what has a cosine
-            of at least `SAME_RECORDING` between the "mean" vectors, whatever `by` is. By `mt2-small-key`, copies,
-            MP3s of 128 to 320 kbit/s, and 6 dB less have at least 0.972 (40 recordings at 44.1 kHz); of MP3s of 64
-            kbit/s 88 % are at or above the limit, and of MP3s of music at 16 kHz half. No two of 66 recordings and of
-            64 rendered pieces are: the most similar ones have 0.924.
+            of at least `SAME_RECORDING` between the "mean" vectors, whatever `by` is. Which copies that
+            finds, and how seldom it takes others for one, is in benchmarks/songs/robustness.md.
     """
     if by not in readings[0].vectors:
         raise ValueError(f"the model has no vectors {by!r}, only {', '.join(readings[0].vectors)}")

@@ -6,7 +6,6 @@ Shapes: T frames, N beats, C classes.
 import numpy as np
 
 FRAMES_PER_FRAME = 2  # of beats: finer than the frames, so that tempi lie close together
-LOWEST_TEMPO, HIGHEST_TEMPO = 40.0, 215.0
 BLOCK_FRAMES = 1024  # whose scores of intervals are computed at a time
 # How much the probability of a beat, a change of the interval (per relative change) and the tempo count beside the
 # probability of no beat; and how many frames around a beat are part of it. Chosen on validation pieces.
@@ -71,7 +70,7 @@ def find_beats(
     places = np.arange((len(logits) - 1) * FRAMES_PER_FRAME + 1) / FRAMES_PER_FRAME
     fine = 1 / (1 + np.exp(-np.interp(places, np.arange(len(logits)), logits)))
     rate = frame_rate * FRAMES_PER_FRAME
-    shortest, longest = rate * 60 / HIGHEST_TEMPO, rate * 60 / LOWEST_TEMPO
+    shortest, longest = rate * 60 / tempi[-1], rate * 60 / tempi[0]
     intervals = np.arange(round(shortest), round(longest) + 1)
     weights = TEMPO_WEIGHT * _interpolation(np.log(tempi), np.log(60 * rate / intervals))
     beat, none = BEAT_WEIGHT * np.log(fine), np.log(1 - fine) / FRAMES_PER_FRAME

@@ -36,7 +36,7 @@ CONVERTED = (
 )
 CALIBRATED = "The profile was calibrated with composed pieces in all keys (`key_calibration` in the config)."
 PICTURES = {
-    "bars.png": "Scores on the test split, by readout, with ablations and baselines",
+    "bars.png": "Scores on the test split, by readout, with baselines",
     "layers.png": "Scores by layer",
     "keys.png": "True and estimated key signatures of test pieces, around the circle of fifths",
     "map.png": "Real recordings by their contrastive token, two principal components",

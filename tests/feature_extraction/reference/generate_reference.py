@@ -1,6 +1,6 @@
 """Write librosa.npz: spectrograms of one signal by librosa, against which the front end is tested.
 
-Run by hand: `pip install "mt2-music[bench]" && python tests/reference/generate_reference.py`.
+Run by hand: `pip install librosa && python tests/feature_extraction/reference/generate_reference.py`.
 """
 
 from pathlib import Path
