@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from .feature_extraction_mt2 import CANCELLED, MIN_SHARE_LEFT, AudioWarning, power_left
+from .feature_extraction_mt2 import CANCELLED, MIN_SHARE_LEFT, AudioWarning, mean_of_channels, power_left
 
 MIN_SHARE_TO_MIX_AGAIN = 0.8  # as `MIN_SHARE_LEFT`, after channels cancelled each other in an earlier block
 
@@ -27,14 +27,14 @@ class Mixer:
     def mix(self, samples: np.ndarray) -> np.ndarray:
         """Mix a block, (samples, channels), to one channel, (samples,)."""
         if samples.shape[1] == 1 or not len(samples):
-            return samples.mean(axis=1)
+            return mean_of_channels(samples)
         share, loudest = power_left(samples, self._sampling_rate)
         if self._channel is None and share < MIN_SHARE_LEFT:
             self._channel = loudest
         elif share >= MIN_SHARE_TO_MIX_AGAIN and samples.any():
             self._channel = None
         if self._channel is None:
-            return samples.mean(axis=1)
+            return mean_of_channels(samples)
         if not self._warned:
             self._warned = True
             warnings.warn(CANCELLED, AudioWarning, stacklevel=3)
