@@ -24,6 +24,7 @@ from .loading import load_extractor, load_model, published_class
 from .modeling_mt2 import (
     MT2ForAudioClassification,
     MT2ForAudioFrameClassification,
+    MT2ForMusicAnalysis,
     MT2Model,
     MT2PreTrainedModel,
     frame_levels,
@@ -34,7 +35,7 @@ from .options import ONNX_INPUTS
 from .storage import atomic_path
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-CLASSIFIERS = (MT2ForAudioClassification, MT2ForAudioFrameClassification)
+CLASSIFIERS = (MT2ForAudioClassification, MT2ForAudioFrameClassification, MT2ForMusicAnalysis)
 
 
 class FeatureGraph(nn.Module):
@@ -56,8 +57,8 @@ class FeatureGraph(nn.Module):
 
         Returns:
             "mean", "equivariant" and "contrastive", those the model has, each (B, D); "frames", (B, T, D); of a
-            classifier also "logits", (B, labels), or (B, T, labels) if it classifies frames. Tokens and logits of
-            frames that are padding mean nothing.
+            classifier also "logits", (B, labels), or (B, T, labels) if it classifies frames; of an analysis model also
+            "frame_logits", (B, T, frame_labels). Tokens and logits of frames that are padding mean nothing.
         """
         model: Any = self.model
         batch, num_frames, width = input_features.shape
@@ -88,6 +89,8 @@ class FeatureGraph(nn.Module):
             )
         elif isinstance(model, MT2ForAudioFrameClassification):
             outputs["logits"] = join(model.classifier(encoded.last_hidden_state))
+        if isinstance(model, MT2ForMusicAnalysis):
+            outputs["frame_logits"] = model.analysis_head(outputs["frames"], attention_mask)
         return outputs
 
 
@@ -151,7 +154,8 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
     A classifier is exported as such, any other model as an encoder; its config says what it is. Inputs have the names
     of `MT2FeatureExtractor`'s results, or are "waveform"; outputs and shapes are those of `FeatureGraph`. Metadata:
     "model", "input", "sampling_rate" in hertz, "hop_length" in samples from one of the frames to the next,
-    "front_end", the extractor's settings as JSON, and of a classifier "labels", a JSON list in the order of logits.
+    "front_end", the extractor's settings as JSON, of a classifier "labels", a JSON list in the order of logits, and
+    of an analysis model also "frame_labels".
 
     Args:
         model: folder, Hub name or short name.
@@ -186,6 +190,8 @@ def export_onnx(model: str | Path, path: Path, input: str = "waveform", int8: bo
     }
     if model_class is not MT2Model:
         metadata["labels"] = json.dumps([loaded.config.id2label[index] for index in range(loaded.config.num_labels)])
+    if isinstance(loaded, MT2ForMusicAnalysis):
+        metadata["frame_labels"] = json.dumps(list(loaded.config.frame_labels))
     with _quiet(), atomic_path(path) as unfinished:
         program = _to_onnx(loaded, extractor, input)
         program.model.metadata_props.update(metadata)

@@ -13,6 +13,7 @@ from mt2_music import (
     MT2FeatureExtractor,
     MT2ForAudioClassification,
     MT2ForAudioFrameClassification,
+    MT2ForMusicAnalysis,
     MT2ForPreTraining,
     MT2Model,
 )
@@ -208,6 +209,23 @@ def test_every_classifier_has_the_logits_of_whole_clips(pooling):
         for name in {"frames"} if pooling else {"frames", "logits"}:
             results[name] = results[name][mask.bool()]
     assert worst(got, want) < 1e-5
+
+
+def test_a_file_of_an_analysis_model_has_both_its_heads(extractor, tmp_path):
+    settings = {"frame_labels": ["rising", "falling"], "id2label": {0: "slow", 1: "fast", 2: "neither"}}
+    model = make(MT2ForMusicAnalysis, num_context_layers=2, context_size=8, **settings)
+    folder, path = save(model, tmp_path / "analysis"), tmp_path / "model.onnx"
+    export_onnx(folder, path)
+    clips = np.stack([song(place)[: 6 * RATE] for place in (1, 2)])
+    with torch.no_grad():
+        wanted = model(**extractor(list(clips), sampling_rate=RATE, return_tensors="pt"))
+    got = answers(path, waveform=clips)
+    assert got["logits"] == pytest.approx(wanted.logits.numpy(), abs=TOLERANCE)
+    assert got["frame_logits"] == pytest.approx(wanted.frame_logits.numpy(), abs=FRAME_TOLERANCE)
+    assert wanted.frame_logits.std() > 0.01
+    metadata = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["frame_labels"]) == settings["frame_labels"]
+    assert json.loads(metadata["labels"]) == ["slow", "fast", "neither"]
 
 
 def test_a_contrastive_token_of_an_earlier_layer_is_that_of_the_model():
