@@ -164,9 +164,9 @@ def note(results: dict[str, dict[str, Any]]) -> str:
     figures = (
         "Validation split, in percent; in brackets the difference to the recipe, in points. Preset gpu with "
         f"{settings['max_steps']} steps of {settings['songs_per_step']} songs, {settings['hours']:.1f} hours of "
-        f"recordings and {settings['quad_hours']:.1f} hours of quads, all runs the same but for what is said. One linear probe on the best readout of each "
-        f"task, chosen on these very clips; signatures without a probe, averaged over {TRANSPOSITIONS} semitones up "
-        "and down. The test split was not read."
+        f"recordings and {settings['quad_hours']:.1f} hours of quads, all runs the same but for what is said. One "
+        "linear probe on the best readout of each task, chosen on these very clips; signatures without a probe, "
+        f"averaged over {TRANSPOSITIONS} semitones up and down. The test split was not read."
     )
     doubts = (
         "The row of another seed says how far luck alone goes; every other row is one seed of training, and all are "
