@@ -19,7 +19,7 @@ from pathlib import Path
 from mt2_music.options import DEFAULT_TRANSPOSITIONS
 
 PRESETS = {"mt2-small": "gpu", "mt2-base": "base"}
-HARDWARE = "one H200 GPU"  # of the runs that were published; note.md says more
+HARDWARE = "one H200 GPU"  # of the runs that were published
 QUADS, QUADS_SEED, SOLO_SHARE = 4000, 177, 0.25
 ANALYSIS_STEPS = 4000
 BASELINES = Path(__file__).parent.parent / "probes" / "baselines.json"

@@ -433,8 +433,10 @@ def sounds(part: str, number: int, banks: list[Path], corpus: Path) -> Iterator[
     for place, (kind, make) in enumerate(kinds.items()):
         for index in range(number):
             maker = Maker(np.random.default_rng([seed, place, index]), banks, part)
-            samples = _sounding(make, maker) if kind != "silence or dither" else make(maker)
-            if kind != "silence or dither":
+            if kind == "silence or dither":
+                samples = make(maker)
+            else:
+                samples = _sounding(make, maker)
                 samples = samples / np.abs(samples).max() * 10 ** (-maker.rng.uniform(3, 25) / 20)
             yield kind, kind in with_key, samples.astype(np.float32)
     for row in read_rows(corpus):
